@@ -1,0 +1,51 @@
+"""The Celery app: jobs live in each app's `jobs` module and say themselves how often they run.
+
+The trace id travels in the message header, so that what a job writes carries the trace of what asked for it.
+"""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import django
+from celery import Celery
+from celery.signals import before_task_publish, setup_logging, task_postrun, task_prerun
+
+from apps.core import context
+from crm2 import servers
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
+servers.hold()
+django.setup()
+
+OFTEN = timedelta(minutes=15)
+
+app = Celery("crm2")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(related_name="jobs", force=True)
+# A rare job is offered often and does its slot once: a beat that is restarted every day still runs the daily ones.
+app.conf.beat_schedule = {
+    name: {"task": name, "schedule": min(job.every, OFTEN)} for name, job in app.tasks.items() if hasattr(job, "every")
+}
+
+
+@setup_logging.connect
+def keep_our_logging(**_: Any) -> None:
+    """Django has configured the logs; that this is connected keeps Celery from doing it again."""
+
+
+@before_task_publish.connect
+def carry_trace(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    if headers is not None:
+        headers["trace_id"] = context.trace_id() or context.new_trace_id()
+
+
+@task_prerun.connect
+def enter_job(task: Any = None, **_: Any) -> None:
+    trace_id = getattr(task.request, "trace_id", None) if task else None
+    context.enter(trace_id=trace_id or context.new_trace_id(), via="job")
+
+
+@task_postrun.connect
+def leave_job(**_: Any) -> None:
+    context.leave()
