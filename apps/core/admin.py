@@ -1,0 +1,130 @@
+"""The kernel's tables in the admin: to look at; a parked event can be tried again."""
+
+from typing import Any, get_args
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from apps.core import services
+from apps.core.admin_base import CappedPaginator
+from apps.core.context import Via
+from apps.core.models import Event, JobRun, Parked, Subscription
+
+NAMES_FROM = 2_000  # newest events whose names the filter offers
+
+
+class ReadOnly(admin.ModelAdmin):
+    """For those who may see events; nothing is added, changed or deleted here."""
+
+    list_per_page = 50
+    show_full_result_count = False
+    paginator = CappedPaginator
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        can = getattr(request.user, "can", None)
+        return request.user.is_active and bool(can and can("events.view"))
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class NameFilter(admin.SimpleListFilter):
+    """The names that occur lately; all names ever would be a walk over the whole log."""
+
+    title = _("event")
+    parameter_name = "name"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        newest = Event.objects.order_by("-at", "-id").values_list("name", flat=True)[:NAMES_FROM]
+        return [(name, name) for name in sorted(set(newest))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
+        return queryset.filter(name=self.value()) if self.value() else queryset
+
+
+class ViaFilter(admin.SimpleListFilter):
+    title = _("way in")
+    parameter_name = "via"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(via, via) for via in get_args(Via)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
+        return queryset.filter(via=self.value()) if self.value() else queryset
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnly):
+    list_display = ["at", "name", "aggregate", "aggregate_id", "version", "actor_id", "via", "trace_id", "position"]
+    list_filter = [NameFilter, ViaFilter]
+    search_fields = ["name"]
+    search_help_text = _("An id, a position, a trace or the beginning of an event's name")
+    date_hierarchy = "at"
+    ordering = ["-at", "-id"]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Event], search_term: str
+    ) -> tuple[QuerySet[Event], bool]:
+        """One term: ids are compared as ids, so that indexes serve them."""
+        term = search_term.strip()
+        if not term or "\0" in term:
+            return queryset if not term else queryset.none(), False
+        matching = Q(name__startswith=term) | Q(trace_id=term)
+        try:
+            value = UUID(term)
+        except ValueError:
+            if term.isascii() and term.isdigit() and len(term) < 19:
+                matching |= Q(position=int(term))
+        else:
+            for field in ("id", "aggregate_id", "deal_id", "client_id", "actor_id"):
+                matching |= Q(**{field: value})
+        return queryset.filter(matching), False
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(ReadOnly):
+    list_display = ["name", "position", "parked", "updated_at"]
+    ordering = ["name"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(parked_events=Count("parked"))
+        return rows
+
+    @admin.display(description=_("parked events"))
+    def parked(self, row: Any) -> int:
+        return int(row.parked_events)
+
+
+@admin.register(Parked)
+class ParkedAdmin(ReadOnly):
+    list_display = ["position", "subscription", "event", "key", "tries", "next_try_at", "error", "created_at"]
+    list_filter = ["subscription"]
+    list_select_related = ["event"]
+    ordering = ["subscription", "position"]
+    actions = ["retry"]
+
+    @admin.action(description=_("Try again now"), permissions=["view"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Parked]) -> None:
+        """Events that wait behind another of their key wake that one."""
+        woken = services.retry_parked(ids=list(queryset.values_list("pk", flat=True)))
+        self.message_user(request, ngettext("%(n)d chain woken.", "%(n)d chains woken.", woken) % {"n": woken})
+
+
+@admin.register(JobRun)
+class JobRunAdmin(ReadOnly):
+    list_display = ["job", "slot", "started_at", "finished_at", "outcome"]
+    search_fields = ["job"]
+    ordering = ["-slot", "job"]

@@ -1,0 +1,118 @@
+"""What wraps every request: whose address it is, its trace id and log line, the guard against an old schema."""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import Error as DatabaseError
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy as _
+
+from apps.core import context
+from apps.core.api.problems import plain_response
+from apps.core.errors import Unavailable
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+access_log = logging.getLogger("crm2.access")
+_TRACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class TrustedProxyMiddleware:
+    """X-Forwarded-For and -Proto count only when they come from TRUSTED_PROXIES; from anyone else they are dropped."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.networks = [ip_network(each, strict=False) for each in settings.TRUSTED_PROXIES]
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        meta = request.META
+        forwarded = meta.pop("HTTP_X_FORWARDED_FOR", "")
+        if self.networks and self._trusted(meta.get("REMOTE_ADDR", "")):
+            hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
+            stranger = next((hop for hop in reversed(hops) if not self._trusted(hop)), None)
+            if stranger and _is_address(stranger):
+                meta["REMOTE_ADDR"] = stranger
+        else:
+            meta.pop("HTTP_X_FORWARDED_PROTO", None)
+        meta.pop("HTTP_X_FORWARDED_HOST", None)
+        return self.get_response(request)
+
+    def _trusted(self, address: str) -> bool:
+        try:
+            return any(ip_address(address) in network for network in self.networks)
+        except ValueError:
+            return False
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+class TraceMiddleware:
+    """Takes or makes the trace id, gives it back in X-Trace-Id, and writes one access line without query or body."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Trace-Id", "")
+        trace_id = given if _TRACE.fullmatch(given) else context.new_trace_id()
+        context.enter(trace_id=trace_id, via="admin" if request.path.startswith("/admin/") else "http")
+        started = time.perf_counter()
+        try:
+            response = self.get_response(request)
+            response["X-Trace-Id"] = trace_id
+            if access_log.isEnabledFor(logging.INFO) and not request.path.startswith(settings.STATIC_URL):
+                match = request.resolver_match
+                access_log.info(
+                    "request",
+                    extra={
+                        "method": request.method,
+                        "route": match.route if match else "-",
+                        "status": response.status_code,
+                        "ms": round((time.perf_counter() - started) * 1000, 1),
+                    },
+                )
+            return response
+        finally:
+            context.leave()
+
+
+class MigrationsPending(Unavailable):
+    code = "migrations_pending"
+    message = _("The database has unapplied migrations: run manage.py migrate.")
+    retry_after = 5
+
+
+class SchemaGuardMiddleware:
+    """503 `migrations_pending` while the schema is older than the code; asked until it is not, then never again."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.current = False
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not self.current and request.path.rstrip("/") != "/healthz":
+            try:
+                pending = migrations_pending()
+            except DatabaseError:
+                return plain_response(Unavailable())
+            if pending:
+                return plain_response(MigrationsPending())
+            self.current = True
+        return self.get_response(request)
+
+
+def migrations_pending() -> bool:
+    """Whether the code knows a migration that the database has not seen."""
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))

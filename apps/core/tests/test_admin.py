@@ -1,0 +1,108 @@
+"""The kernel in the admin: to look at, for those who may see events; a parked event can be tried again."""
+
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from apps.core import relay
+from apps.core.events import on
+from apps.core.models import JobRun, Parked, Subscription
+
+pytestmark = pytest.mark.django_db
+MODELS = ["event", "subscription", "parked", "jobrun"]
+
+
+@pytest.fixture
+def browser():
+    def signed(user) -> Client:
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return signed
+
+
+@pytest.fixture
+def parked(handlers, happen) -> Parked:
+    @on("*", subscription="s")
+    def fail(event) -> None:
+        raise ValueError("no such luck")
+
+    happen("deal.created", deal_id=uuid4())
+    relay.drain()
+    return Parked.objects.get()
+
+
+def url(model: str, page: str = "changelist", *args: object) -> str:
+    return reverse(f"admin:core_{model}_{page}", args=args)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("who", "status"), [("admin", 200), ("seller", 403), ("reader", 302)])
+def test_who_may_look(browser, request, parked, model, who, status):
+    assert browser(request.getfixturevalue(who)).get(url(model)).status_code == status
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nothing_is_added(browser, admin, model):
+    assert browser(admin).get(url(model, "add")).status_code == 403
+
+
+def test_an_event_is_shown_and_not_changed(browser, admin, parked):
+    page = browser(admin).get(url("event", "change", parked.event_id))
+    assert page.status_code == 200
+    assert b'name="_save"' not in page.content
+    assert browser(admin).post(url("event", "change", parked.event_id), {"name": "x"}).status_code == 403
+    assert browser(admin).post(url("event", "delete", parked.event_id), {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize("what", ["pk", "deal_id", "aggregate_id", "trace_id", "name", "position"])
+def test_events_are_found(browser, admin, happen, what):
+    wanted = happen("deal.found", deal_id=uuid4())
+    happen("deal.other", deal_id=uuid4())
+    type(wanted).objects.filter(pk=wanted.pk).update(position=777)
+    wanted.refresh_from_db()
+    term = str(getattr(wanted, what)) or "nothing"
+    found = browser(admin).get(url("event"), {"q": term})
+    expected = [] if what == "trace_id" else [wanted]
+    assert list(found.context["cl"].result_list) == expected
+
+
+@pytest.mark.parametrize("term", ["9" * 40, "%", "' OR 1=1", "٣"])
+def test_a_strange_search_finds_nothing(browser, admin, happen, term):
+    happen()
+    page = browser(admin).get(url("event"), {"q": term})
+    assert (page.status_code, list(page.context["cl"].result_list)) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"), [({"name": "a"}, 1), ({"via": "command"}, 2), ({"via": "http"}, 0), ({}, 2)]
+)
+def test_events_are_narrowed(browser, admin, happen, filters, count):
+    happen("a")
+    happen("b")
+    assert len(browser(admin).get(url("event"), filters).context["cl"].result_list) == count
+
+
+def test_retry_wakes_the_parked_event(browser, admin, parked):
+    Parked.objects.update(tries=5, next_try_at=None)
+    answer = browser(admin).post(url("parked"), {"action": "retry", "_selected_action": [parked.pk]}, follow=True)
+    assert answer.status_code == 200
+    parked.refresh_from_db()
+    assert parked.tries == 0
+    assert parked.next_try_at is not None
+
+
+def test_subscriptions_show_what_is_parked(browser, admin, parked):
+    (row,) = browser(admin).get(url("subscription")).context["cl"].result_list
+    assert (row.pk, row.parked_events) == ("s", 1)
+    assert Subscription.objects.get().position == 1
+
+
+def test_a_list_counts_no_further_than_it_must(browser, admin, monkeypatch):
+    monkeypatch.setattr("apps.core.admin_base.MOST_COUNTED", 3)
+    for number in range(5):
+        JobRun.objects.create(job=str(number), slot="2026-01-01T00:00:00Z")
+    assert browser(admin).get(url("jobrun")).context["cl"].result_count == 3
