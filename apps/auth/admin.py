@@ -3,8 +3,9 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -12,24 +13,16 @@ from django.utils.translation import ngettext
 from apps.auth.forms import NewPersonForm, PersonForm, RoleForm
 from apps.auth.models import Role, ServiceToken, Session, User
 from apps.auth.services import people, roles, service_tokens, sessions
-from apps.core.errors import DomainError
+from apps.core.admin_base import ShowsRefusals
+
+admin.site.unregister(Group)  # roles take its place
 
 
-class ThroughServices(admin.ModelAdmin):
+class ThroughServices(ShowsRefusals):
     """Nothing is deleted here; what a service refuses becomes a message and the form comes again."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except DomainError as error:  # the transaction of the view is rolled back
-            for text in [str(each.message) for each in error.errors] or [str(error)]:
-                self.message_user(request, text, messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
 
 
 class ReadOnly(ThroughServices):

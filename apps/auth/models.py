@@ -96,6 +96,9 @@ class User(AbstractBaseUser, Versioned):
         return self
 
     # Django's admin asks these.
+    def get_short_name(self) -> str:
+        return str(self)
+
     @property
     def is_active(self) -> bool:  # type: ignore[override]
         return self.enabled

@@ -79,7 +79,7 @@ class ServiceForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # The service says what is wrong in its own words; the database is the last guard.
-        self.instance.validate_constraints = _left_to_the_service  # type: ignore[method-assign]
+        self.instance.validate_constraints = _left_to_the_service
         self.fields[READ_VERSION].initial = getattr(self.instance, "version", None)
 
     def clean(self) -> dict[str, Any] | None:
@@ -123,7 +123,43 @@ class DeletedFilter(admin.SimpleListFilter):
         return queryset.filter(deleted_at__isnull=self.value() != "yes")
 
 
-class ThroughServices(admin.ModelAdmin):
+class ShowsRefusals(admin.ModelAdmin):
+    """What a service refuses is undone and shown: in a ServiceForm beside what was typed, else as a message."""
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        made: Any = super().get_form(request, obj, change=change, **kwargs)
+        made.refusal = getattr(request, "refusal", None)
+        return made
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except (DomainError, IntegrityError) as error:  # the transaction of the view is rolled back
+            refusal = refusal_of(error)
+        if issubclass(self.form, ServiceForm):
+            request.refusal = refusal  # type: ignore[attr-defined]
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        for text in texts(refusal):
+            self.message_user(request, text, messages.ERROR)
+        return HttpResponseRedirect(request.get_full_path())
+
+    def each(self, request: HttpRequest, rows: QuerySet[Any], work: Callable[[Any], Any]) -> None:
+        """Does the work row by row; each refusal is told beside the row it is about, the others go on."""
+        done = 0
+        for row in rows:
+            try:
+                with transaction.atomic():
+                    work(row)
+                done += 1
+            except (DomainError, IntegrityError) as error:
+                self.message_user(request, f"{row}: {' '.join(texts(refusal_of(error)))}", messages.ERROR)
+        if done:
+            self.message_user(request, ngettext("%(n)d row done.", "%(n)d rows done.", done) % {"n": done})
+
+
+class ThroughServices(ShowsRefusals):
     """Rows the person sees; every change is a service's, and what it refuses is shown and changes nothing.
 
     A page names its capabilities (an empty one closes the door) and its services: `create`, `change`, `hide`.
@@ -209,26 +245,11 @@ class ThroughServices(admin.ModelAdmin):
         return living
 
     # --- Forms ---
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        made: Any = super().get_form(request, obj, change=change, **kwargs)
-        made.refusal = getattr(request, "refusal", None)
-        return made
-
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or not isinstance(obj, Versioned) or not self.has_change_permission(request, obj):
             return fieldsets
         return [*fieldsets, (None, {"fields": [READ_VERSION]})]
-
-    def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        """Django's page; a refusal undoes everything and comes back in the form, beside what was typed."""
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except (DomainError, IntegrityError) as error:
-            request.refusal = refusal_of(error)  # type: ignore[attr-defined]
-            return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Sends what the person has changed, and nothing that he has only looked at."""
@@ -295,19 +316,6 @@ class ThroughServices(admin.ModelAdmin):
             "checkbox": ACTION_CHECKBOX_NAME,
         }
         return TemplateResponse(request, "admin/confirm_act.html", context)
-
-    def each(self, request: HttpRequest, rows: QuerySet[Any], work: Callable[[Any], Any]) -> None:
-        """Does the work row by row; each refusal is told beside the row it is about, the others go on."""
-        done = 0
-        for row in rows:
-            try:
-                with transaction.atomic():
-                    work(row)
-                done += 1
-            except (DomainError, IntegrityError) as error:
-                self.message_user(request, f"{row}: {' '.join(texts(refusal_of(error)))}", messages.ERROR)
-        if done:
-            self.message_user(request, ngettext("%(n)d row done.", "%(n)d rows done.", done) % {"n": done})
 
 
 class ReadOnlyInline(admin.TabularInline):

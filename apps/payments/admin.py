@@ -1,20 +1,16 @@
 """Payments, incomes and expenses in the admin. People see what they see elsewhere; every change is a service's."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin, messages
-from django.db import transaction
+from django.contrib import admin
 from django.db.models import ForeignKey, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
-from apps.core.admin_base import CappedPaginator
-from apps.core.errors import DomainError
+from apps.core.admin_base import CappedPaginator, ShowsRefusals, may
 from apps.core.folding import fold, number_key
 from apps.crm.models import Policy
 from apps.payments import rules
@@ -23,7 +19,7 @@ from apps.payments.rules import Kind
 from apps.payments.services import operations, payments
 
 
-class ThroughServices(admin.ModelAdmin):
+class ThroughServices(ShowsRefusals):
     """Rows the person sees, changes by services; what a service refuses becomes a message and the form comes again."""
 
     list_per_page = 100
@@ -38,10 +34,10 @@ class ThroughServices(admin.ModelAdmin):
         return bool(getattr(request.user, "is_staff", False))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return _may(request, self.may_add)
+        return may(request, self.may_add)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _may(request, self.may_change)
+        return may(request, self.may_change)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # an action hides rows; nothing is deleted
@@ -49,38 +45,6 @@ class ThroughServices(admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: Any = super().get_queryset(request)
         return rows.living().visible_to(request.user)
-
-    def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except DomainError as error:  # the view's transaction is rolled back
-            for text in _texts(error):
-                self.message_user(request, text, messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
-
-    def each(self, request: HttpRequest, rows: QuerySet[Any], work: Callable[[Any], Any]) -> None:
-        """Does the work row by row; each refusal is told beside the row it is about."""
-        done = 0
-        for row in rows:
-            try:
-                with transaction.atomic():
-                    work(row)
-                done += 1
-            except DomainError as error:
-                self.message_user(request, f"{row}: {' '.join(_texts(error))}", messages.ERROR)
-        if done:
-            self.message_user(request, ngettext("%(n)d row done.", "%(n)d rows done.", done) % {"n": done})
-
-
-def _may(request: HttpRequest, capability: str) -> bool:
-    can = getattr(request.user, "can", None)
-    return bool(can and can(capability))
-
-
-def _texts(error: DomainError) -> list[str]:
-    return [str(each.message) for each in error.errors] or [str(error)]
 
 
 class OverdueFilter(admin.SimpleListFilter):
@@ -211,10 +175,10 @@ class PaymentAdmin(ThroughServices):
         obj.__dict__.update(saved.__dict__)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return _may(request, "payments.cancel")
+        return may(request, "payments.cancel")
 
     def has_hide_permission(self, request: HttpRequest) -> bool:
-        return _may(request, "payments.delete")
+        return may(request, "payments.delete")
 
     @admin.action(description=_("Cancel for good"), permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Payment]) -> None:
@@ -295,7 +259,7 @@ class OperationAdmin(ThroughServices):
         obj.__dict__.update(saved.__dict__)
 
     def has_hide_permission(self, request: HttpRequest) -> bool:
-        return _may(request, "payments.correct")
+        return may(request, "payments.correct")
 
     @admin.action(description=_("Delete"), permissions=["hide"])
     def hide(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

@@ -27,6 +27,14 @@ def _user(verbose_name: Any) -> "models.ForeignKey[User | None, User | None]":
     )
 
 
+STATUS_LABELS = [
+    ("scheduled", _("scheduled")),
+    ("partially_paid", _("paid in part")),
+    ("paid", _("paid")),
+    ("cancelled", _("cancelled")),
+]
+
+
 class PaymentQuerySet(models.QuerySet["Payment"]):
     def living(self) -> Self:
         """Neither deleted nor below a deleted policy or deal."""
@@ -55,9 +63,7 @@ class Payment(Versioned, SoftDeleted):
         Deal, on_delete=models.PROTECT, db_constraint=False, related_name="payments", verbose_name=_("deal")
     )
     sequence = models.PositiveIntegerField(_("number"))  # 1.. within the policy, deleted rows counted
-    status = models.CharField(
-        _("status"), max_length=20, default="scheduled", editable=False, choices=[(s, _(s)) for s in STATUSES]
-    )
+    status = models.CharField(_("status"), max_length=20, default="scheduled", editable=False, choices=STATUS_LABELS)
     planned_date = models.DateField(_("planned on"), null=True, blank=True)
     planned_amount = models.DecimalField(_("planned amount"), max_digits=14, decimal_places=2)
     currency = models.CharField(_("currency"), max_length=12)

@@ -23,7 +23,9 @@ from django.db.models.functions import Coalesce
 
 from apps.auth.access import Caller
 from apps.core.models import Event
+from apps.core.reads import Reading
 from apps.crm.models import Deal
+from apps.crm.queries import Sight
 from apps.payments.models import Expense, Income, Operation, Payment
 from apps.payments.rules import CANCELLED, PAID, PARTIALLY_PAID, SCHEDULED, Kind
 
@@ -46,6 +48,22 @@ def payments(caller: Caller, *, deal_id: UUID, policy_id: UUID, filters: Mapping
 def with_total(rows: QuerySet[Payment]) -> QuerySet[Payment]:
     """Each row with `total`, the number of all rows before any limit; in the same query."""
     return rows.annotate(total=Window(Count("*")))
+
+
+def payments_with_total(
+    caller: Caller, *, deal_id: UUID, policy_id: UUID, filters: Mapping[str, Any]
+) -> QuerySet[Payment] | Reading:
+    """`payments`, each with `total`; a reading unless some statuses are asked for."""
+    if filters.get("status"):
+        return with_total(payments(caller, deal_id=deal_id, policy_id=policy_id, filters=filters))
+    sight = Sight.of(caller)
+
+    def build(values: Mapping[str, Any]) -> QuerySet[Payment]:
+        seen = sight.as_caller(values)
+        return with_total(payments(seen, deal_id=values["deal"], policy_id=values["policy"], filters={}))
+
+    values = {**sight.values, "deal": deal_id, "policy": policy_id}
+    return Reading(Payment, ("of policy", *sight.shape), values, build)
 
 
 # The most used read of the app: written by hand it costs a fraction of what the ORM takes to build it.

@@ -218,6 +218,7 @@ SPECTACULAR_SETTINGS = {
         "PaymentStatus": "apps.payments.rules.STATUSES",
     },
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+    "PREPROCESSING_HOOKS": ["crm2.openapi.native_only"],
     "SORT_OPERATIONS": True,
 }
 

@@ -25,10 +25,15 @@ env = environ.Env()
 
 
 def load() -> None:
-    """Reads `.env` and the `*_FILE` secrets into the process environment; the real environment wins."""
+    """Reads the `*_FILE` secrets and `.env` into the process environment; the real environment wins, files included."""
+    _read_secret_files()
     dotenv = Path(os.environ.get("CRM_DOTENV", BASE_DIR / ".env"))
     if dotenv.is_file():
         env.read_env(dotenv, overwrite=False)
+        _read_secret_files()
+
+
+def _read_secret_files() -> None:
     for name, path in list(os.environ.items()):
         target = name.removesuffix("_FILE")
         if target != name and target in SECRETS and target not in os.environ:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,6 +23,7 @@ from apps.core.api.faces import camel as to_camel_name
 from apps.core.api.faces import is_camel, is_gateway, snake
 from apps.core.api.renderers import dumps
 from apps.core.errors import FieldError, InvalidFilters
+from apps.core.reads import Reading
 
 NATIVE_DEFAULT, NATIVE_MOST = 50, 200
 GATEWAY_MOST = 1000
@@ -76,10 +77,10 @@ def read_query(request: Request, form: type[QueryForm]) -> Query:
             raw[name] = values[0]
     data: dict[str, Any] = {}
     if raw:
-        bound = form(data=raw)
-        if not bound.is_valid():
-            raise InvalidFilters(errors=_errors(bound.errors))
-        data = dict(bound.validated_data)
+        try:
+            data = dict(_reader(form).run_validation(raw))
+        except serializers.ValidationError as error:
+            raise InvalidFilters(errors=_errors(error.detail)) from None
     gateway = is_gateway(request)
     most = GATEWAY_MOST if gateway else NATIVE_MOST
     limit = data.pop("limit", GATEWAY_MOST if gateway else NATIVE_DEFAULT)
@@ -89,6 +90,12 @@ def read_query(request: Request, form: type[QueryForm]) -> Query:
     shape = orjson.dumps(sorted((k, str(v)) for k, v in data.items()))
     fingerprint = hashlib.blake2b(request.path.rstrip("/").encode() + shape, digest_size=6).hexdigest()
     return Query(data, limit, offset, cursor, count, fingerprint)
+
+
+@cache
+def _reader(form: type[QueryForm]) -> QueryForm:
+    """One form for all requests: without data it holds nothing of any of them, and its fields are made once."""
+    return form()
 
 
 def _refuse(name: str, code: str, message: Any) -> InvalidFilters:
@@ -120,38 +127,65 @@ class Keyset:
     def order(self) -> tuple[str, ...]:
         return tuple(f"-{name}" if self.descending else name for name in self.columns)
 
-    def after(self, queryset: QuerySet[Any, Any], values: list[Any]) -> QuerySet[Any, Any]:
-        model: type[Model] = queryset.model
-        fields: list[Any] = [model._meta.get_field(name) for name in self.columns]
-        bound = [Value(field.to_python(value), output_field=field) for field, value in zip(fields, values, strict=True)]
+    def after(self, queryset: QuerySet[Any, Any], values: Sequence[Any]) -> QuerySet[Any, Any]:
+        """The rows beyond the one that holds these values, which are of the columns' types."""
+        fields = self._fields(queryset.model)
+        bound = [Value(value, output_field=field) for field, value in zip(fields, values, strict=True)]
         compare = LessThan if self.descending else GreaterThan
         key = Row(*(F(name) for name in self.columns), output_field=fields[0])
         return queryset.filter(compare(key, Row(*bound, output_field=fields[0])))
 
+    def read(self, model: type[Model], texts: Sequence[str]) -> list[Any]:
+        """The columns' values that a cursor carries as texts; :raises DjangoValidationError: they are none"""
+        return [field.to_python(text) for field, text in zip(self._fields(model), texts, strict=True)]
+
+    def _fields(self, model: type[Model]) -> list[Any]:
+        return [model._meta.get_field(name) for name in self.columns]
+
 
 def page(
-    request: Request, queryset: QuerySet[Any, Any], query: Query, keyset: Keyset, columns: Sequence[str] = ()
+    request: Request, source: QuerySet[Any, Any] | Reading, query: Query, keyset: Keyset, columns: Sequence[str] = ()
 ) -> tuple[list[Any], dict[str, str]]:
-    """One page of the queryset and its headers: model instances, or tuples of `columns`, which hold the keyset's.
+    """One page of the source and its headers: model instances, or tuples of `columns`, which hold the keyset's.
+
+    A `Reading` gives tuples only.
 
     :raises InvalidFilters: a cursor that is garbage or of another filter
     """
     headers: dict[str, str] = {}
     if query.count:
-        headers["X-Total-Count"] = str(queryset.order_by().count())
-    rows = queryset.order_by(*keyset.order())
-    if query.cursor:
-        try:
-            rows = keyset.after(rows, _read_cursor(query, len(keyset.columns)))
-        except DjangoValidationError:
-            raise _refuse("cursor", "invalid_cursor", _("The cursor is not valid.")) from None
-    if columns:
-        rows = rows.values_list(*columns)
-    found = list(rows[query.offset : query.offset + query.limit + 1])
+        whole = source.queryset if isinstance(source, Reading) else source
+        headers["X-Total-Count"] = str(whole.order_by().count())
+    after = _beyond(query, keyset, source.model)
+
+    def step(rows: QuerySet[Any, Any], values: Mapping[str, Any]) -> QuerySet[Any, Any]:
+        rows = rows.order_by(*keyset.order())
+        if after:
+            rows = keyset.after(rows, [values[name] for name in after])
+        if columns:
+            rows = rows.values_list(*columns)
+        return rows[query.offset : query.offset + query.limit + 1]
+
+    if isinstance(source, Reading):
+        how = (keyset, tuple(columns), bool(after), query.offset, query.limit)
+        found = source.then(*how, step=step, values=after).rows()
+    else:
+        found = list(step(source, after))
     if len(found) > query.limit:
         found.pop()
         headers["Link"] = f'<{_next_url(request, query, _values(found[-1], keyset, columns))}>; rel="next"'
     return found, headers
+
+
+def _beyond(query: Query, keyset: Keyset, model: type[Model]) -> dict[str, Any]:
+    """Where the page begins, by invented names; empty for the first page."""
+    if not query.cursor:
+        return {}
+    try:
+        values = keyset.read(model, _read_cursor(query, len(keyset.columns)))
+    except DjangoValidationError:
+        raise _refuse("cursor", "invalid_cursor", _("The cursor is not valid.")) from None
+    return {f"after_{name}": value for name, value in zip(keyset.columns, values, strict=True)}
 
 
 def _values(row: Any, keyset: Keyset, columns: Sequence[str]) -> list[Any]:

@@ -44,12 +44,14 @@ class PaymentViewSet(ApiViewSet):
     def list(self, request: ApiRequest, deal_id: UUID, policy_id: UUID) -> Any:
         """Payments by number; `include` fills the lists of incomes and expenses."""
         query = read_query(request, PaymentQuery)
-        rows = queries.payments(request.user, deal_id=deal_id, policy_id=policy_id, filters=query.filters)
-        found, headers = page(request, queries.with_total(rows), query, BY_NUMBER, (*COLUMNS, "total"))
+        asked: dict[str, Any] = {"deal_id": deal_id, "policy_id": policy_id, "filters": query.filters}
+        source = queries.payments_with_total(request.user, **asked)
+        found, headers = page(request, source, query, BY_NUMBER, (*COLUMNS, "total"))
         if not found:
             payments.visible_policy(deal_id=deal_id, policy_id=policy_id, actor=request.user)
         whole = found and not query.cursor  # then the window has counted every row
-        total = found[0][-1] if whole else rows.count() if query.cursor or query.offset else 0
+        beyond = query.cursor or query.offset
+        total = found[0][-1] if whole else queries.payments(request.user, **asked).count() if beyond else 0
         items = payment_rows(request, [row[:-1] for row in found], query.filters.get("include", ()))
         return hot_response({"items": items, "total": total}, headers)
 

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ('deleted_at', models.DateTimeField(editable=False, null=True, verbose_name='deleted')),
                 ('deletion_id', models.UUIDField(editable=False, null=True)),
                 ('sequence', models.PositiveIntegerField(verbose_name='number')),
-                ('status', models.CharField(choices=[('scheduled', 'scheduled'), ('partially_paid', 'partially_paid'), ('paid', 'paid'), ('cancelled', 'cancelled')], default='scheduled', editable=False, max_length=20, verbose_name='status')),
+                ('status', models.CharField(choices=[('scheduled', 'scheduled'), ('partially_paid', 'paid in part'), ('paid', 'paid'), ('cancelled', 'cancelled')], default='scheduled', editable=False, max_length=20, verbose_name='status')),
                 ('planned_date', models.DateField(blank=True, null=True, verbose_name='planned on')),
                 ('planned_amount', models.DecimalField(decimal_places=2, max_digits=14, verbose_name='planned amount')),
                 ('currency', models.CharField(max_length=12, verbose_name='currency')),

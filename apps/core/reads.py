@@ -1,0 +1,100 @@
+"""Reads that are asked so often that building their SQL costs more than running it.
+
+A `Reading` is a queryset that is built and compiled once for each shape; later readings of the shape only give their
+values. The queryset stays the one place that says which rows are seen: nothing but the text of the SQL is kept.
+"""
+
+import secrets
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import connection
+from django.db.models import Model, QuerySet
+
+Values = Mapping[str, Any]
+Rows = QuerySet[Any, Any]
+MOST_SHAPES = 512  # a caller chooses filters and limits: beyond it, all shapes are forgotten and built anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """SQL, and for each of its parameters the name of a value, or None and a constant."""
+
+    sql: str
+    parameters: tuple[tuple[str | None, Any], ...]
+
+
+_known: dict[Hashable, _Compiled] = {}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What `build` reads with the `values`: ids, texts, dates and moments that go into the SQL unchanged.
+
+    Whatever else decides the SQL (whether a filter is given, whether the caller sees all) stands in `shape`.
+    """
+
+    model: type[Model]
+    shape: tuple[Hashable, ...]
+    values: Values
+    build: Callable[[Values], Rows]
+
+    @cached_property
+    def queryset(self) -> Rows:
+        return self.build(self.values)
+
+    def then(self, *shape: Hashable, step: Callable[[Rows, Values], Rows], values: Values) -> "Reading":
+        """This reading and one more step; `values` are the step's own."""
+        return Reading(
+            self.model,
+            (*self.shape, *shape),
+            {**self.values, **values},
+            lambda given: step(self.build(given), given),
+        )
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows of the queryset, which ends with `values_list`. One query."""
+        key = (self.model, *self.shape)
+        compiled = _known.get(key)
+        if compiled is None:
+            compiled = _compile(self)
+            if len(_known) >= MOST_SHAPES:
+                _known.clear()
+            _known[key] = compiled
+        given = [self.values[name] if name else constant for name, constant in compiled.parameters]
+        with connection.cursor() as cursor:
+            cursor.execute(compiled.sql, given)
+            return list(cursor.fetchall())
+
+
+def _compile(reading: Reading) -> _Compiled:
+    """Builds the queryset with a stand-in for every value and finds them again among the parameters.
+
+    :raises ValueError: a value does not reach the SQL unchanged, or the database's rows would need converting
+    """
+    stand_ins = {name: _like(value) for name, value in reading.values.items()}
+    compiler = reading.build(stand_ins).query.get_compiler(connection=connection)
+    sql, parameters = compiler.as_sql()
+    names = {value: name for name, value in stand_ins.items()}
+    found = tuple((names.get(each), each) if isinstance(each, Hashable) else (None, each) for each in parameters)
+    lost = stand_ins.keys() - {name for name, _ in found}
+    if lost or compiler.get_converters(each for each, _, _ in compiler.select):
+        raise ValueError(f"{reading.shape}: cannot be compiled once ({', '.join(sorted(lost)) or 'converters'})")
+    return _Compiled(sql, found)
+
+
+def _like(value: Any) -> Any:
+    """Another value of that type, which nothing else in the SQL equals."""
+    if isinstance(value, UUID):
+        return uuid4()
+    if isinstance(value, datetime):
+        return datetime.fromtimestamp(secrets.randbelow(10**9), UTC)
+    if isinstance(value, date):
+        return date.fromordinal(1 + secrets.randbelow(700_000))
+    if isinstance(value, str):
+        return secrets.token_hex(16)
+    raise ValueError(f"{type(value).__name__} cannot stand in the SQL of a Reading")
