@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -14,8 +13,6 @@ from apps.auth.forms import NewPersonForm, PersonForm, RoleForm
 from apps.auth.models import Role, ServiceToken, Session, User
 from apps.auth.services import people, roles, service_tokens, sessions
 from apps.core.admin_base import ShowsRefusals
-
-admin.site.unregister(Group)  # roles take its place
 
 
 class ThroughServices(ShowsRefusals):

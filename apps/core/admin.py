@@ -10,14 +10,14 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from apps.core import services
-from apps.core.admin_base import CappedPaginator
+from apps.core.admin_base import CappedPaginator, Titled
 from apps.core.context import Via
 from apps.core.models import Event, JobRun, Parked, Subscription
 
 NAMES_FROM = 2_000  # newest events whose names the filter offers
 
 
-class ReadOnly(admin.ModelAdmin):
+class ReadOnly(Titled):
     """For those who may see events; nothing is added, changed or deleted here."""
 
     list_per_page = 50

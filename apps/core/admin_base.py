@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -123,7 +124,21 @@ class DeletedFilter(admin.SimpleListFilter):
         return queryset.filter(deleted_at__isnull=self.value() != "yes")
 
 
-class ShowsRefusals(admin.ModelAdmin):
+class Titled(admin.ModelAdmin):
+    """Pages bear their noun: "Select %s to change" and its kin do not decline in Russian."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        context = {"title": capfirst(self.opts.verbose_name), **(extra_context or {})}
+        return super().changeform_view(request, object_id, form_url, context)
+
+
+class ShowsRefusals(Titled):
     """What a service refuses is undone and shown: in a ServiceForm beside what was typed, else as a message."""
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:

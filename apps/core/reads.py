@@ -22,10 +22,11 @@ MOST_SHAPES = 512  # a caller chooses filters and limits: beyond it, all shapes 
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """SQL, and for each of its parameters the name of a value, or None and a constant."""
+    """SQL, for each of its parameters the name of a value, or None and a constant, and what makes values of columns."""
 
     sql: str
     parameters: tuple[tuple[str | None, Any], ...]
+    convert: Callable[[list[tuple[Any, ...]]], list[tuple[Any, ...]]]
 
 
 _known: dict[Hashable, _Compiled] = {}
@@ -68,23 +69,27 @@ class Reading:
         given = [self.values[name] if name else constant for name, constant in compiled.parameters]
         with connection.cursor() as cursor:
             cursor.execute(compiled.sql, given)
-            return list(cursor.fetchall())
+            return compiled.convert(cursor.fetchall())
 
 
 def _compile(reading: Reading) -> _Compiled:
     """Builds the queryset with a stand-in for every value and finds them again among the parameters.
 
-    :raises ValueError: a value does not reach the SQL unchanged, or the database's rows would need converting
+    :raises ValueError: a value does not reach the SQL unchanged
     """
     stand_ins = {name: _like(value) for name, value in reading.values.items()}
     compiler = reading.build(stand_ins).query.get_compiler(connection=connection)
     sql, parameters = compiler.as_sql()
     names = {value: name for name, value in stand_ins.items()}
     found = tuple((names.get(each), each) if isinstance(each, Hashable) else (None, each) for each in parameters)
-    lost = stand_ins.keys() - {name for name, _ in found}
-    if lost or compiler.get_converters(each for each, _, _ in compiler.select):
-        raise ValueError(f"{reading.shape}: cannot be compiled once ({', '.join(sorted(lost)) or 'converters'})")
-    return _Compiled(sql, found)
+    if lost := stand_ins.keys() - {name for name, _ in found}:
+        raise ValueError(f"{reading.shape}: not in the SQL as given: {', '.join(sorted(lost))}")
+    converters = compiler.get_converters([each for each, _, _ in compiler.select])
+
+    def convert(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in compiler.apply_converters(rows, converters)] if converters else rows
+
+    return _Compiled(sql, found, convert)
 
 
 def _like(value: Any) -> Any:

@@ -4,6 +4,7 @@ An action names its capability or is closed; POST honours Idempotency-Key; a rou
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from django.db import transaction
@@ -76,14 +77,18 @@ class ApiViewSet(viewsets.ViewSet):
         return response.render() if isinstance(response, Response) else response
 
 
-def validated(form: type[serializers.Serializer[Any]], request: Request, **kwargs: Any) -> dict[str, Any]:
+def validated(form: type[serializers.Serializer[Any]], request: Request, *, partial: bool = False) -> dict[str, Any]:
     """The request's body as the form understands it; unknown fields are ignored.
 
     :raises ValidationError: 400 `validation_error` with every fault
     """
-    bound = form(data=request.data, **kwargs)
-    bound.is_valid(raise_exception=True)
-    return dict(bound.validated_data)
+    return dict(_reader(form, partial=partial).run_validation(request.data))
+
+
+@cache
+def _reader(form: type[serializers.Serializer[Any]], *, partial: bool) -> serializers.Serializer[Any]:
+    """One form for all requests: without data it holds nothing of any of them, and its fields are made once."""
+    return form(partial=partial)
 
 
 class AnyCaseUUID(UUIDConverter):

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.auth.models import User
 from apps.core.admin_base import DeletedFilter, ReadOnlyInline, ServiceForm, allowed
-from apps.crm import access, queries, rules
+from apps.crm import access, labels, queries, rules
 from apps.crm.admin.base import CrmAdmin, OwnerFilter
 from apps.crm.models import Calculation, Deal, DealMember, JournalEntry, Policy
 from apps.crm.services import deals, journal, members
@@ -37,7 +37,7 @@ class StageFilter(admin.SimpleListFilter):
     parameter_name = "stage"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return [*((stage, _(stage)) for stage in rules.STAGES), ("any", _("any stage"))]
+        return [*labels.STAGES, ("any", _("any stage"))]
 
     def choices(self, changelist: Any) -> Any:
         first, *others = super().choices(changelist)
@@ -101,7 +101,7 @@ class DealAdmin(CrmAdmin):
     may_add = may_delete = "deals.manage"
     may_change = "deals.edit"
     form = DealForm
-    list_display = ["title", "client", "owner", "stage_name", "next_review_at", "planned_total", "updated_at"]
+    list_display = ["title", "next_review_at", "stage_name", "client", "owner", "planned_total"]
     list_select_related = ["client", "owner"]
     list_filter = [StageFilter, OwnerFilter, DeletedFilter]
     search_fields = ["title"]
@@ -114,7 +114,7 @@ class DealAdmin(CrmAdmin):
     # --- The list ---
     @admin.display(description=_("stage"), ordering="stage")
     def stage_name(self, deal: Deal) -> str:
-        return str(_(deal.stage))
+        return str(dict(labels.STAGES)[deal.stage])
 
     def found(self, rows: QuerySet[Deal], text: str) -> QuerySet[Deal]:
         return queries.found_deals(rows, text)
@@ -140,7 +140,7 @@ class DealAdmin(CrmAdmin):
     @admin.display(description=_("team"))
     def team(self, deal: Deal) -> str:
         rows = DealMember.objects.filter(deal=deal).select_related("user").order_by("created_at")
-        return format_html_join("", "<div>{}: {} ({})</div>", ((row.user, _(row.role), _(row.via)) for row in rows))
+        return format_html_join("", "<div>{}: {}</div>", ((row.user, row) for row in rows))
 
     @admin.display(description=_("journal"))
     def journal(self, deal: Deal) -> str:

@@ -133,7 +133,7 @@ class DealMember(models.Model):
         indexes = [models.Index(fields=["user", "deal", "role"], name="crm_dealmember_of_user")]
 
     def __str__(self) -> str:
-        return f"{self.user_id} {self.role}"
+        return f"{self.get_role_display()} ({self.get_via_display()})"
 
 
 class JournalEntry(models.Model):

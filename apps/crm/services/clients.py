@@ -12,7 +12,7 @@ from apps.auth.models import User
 from apps.core import changes, softdelete
 from apps.core.errors import Forbidden, NotFound
 from apps.core.events import emit
-from apps.crm import access, events
+from apps.crm import access, events, queries
 from apps.crm.models import Client, Deal, Policy
 
 FIELDS = ("name", "email", "phone", "status")
@@ -30,7 +30,7 @@ class OwnerNotFound(NotFound):
 
 def visible_client(client_id: UUID, actor: Caller) -> Client:
     """:raises ClientNotFound: absent, deleted or not visible"""
-    client = Client.objects.living().visible_to(actor).filter(pk=client_id).first()
+    client = queries.client(actor, client_id)
     if client is None:
         raise ClientNotFound
     return client

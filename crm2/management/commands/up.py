@@ -33,8 +33,8 @@ class Command(BaseCommand):
         if not Deal.objects.exists():
             self.stdout.write("Loading demo data…")
             call_command("load_seeds", bulk=DEMO_DEALS, verbosity=0)
-        python = [sys.executable, "-W", "ignore::UserWarning"]
-        celery = [*python, "-m", "celery", "-A", "crm2.celery"]
+        python = [sys.executable, "-W", "ignore:StreamingHttpResponse"]  # static files, read whole: they are small
+        celery = [*python, "-m", "celery", "--quiet", "-A", "crm2.celery"]
         commands = {
             "web": [*python, "-m", "uvicorn", "crm2.asgi:application", "--host", HOST, "--port", str(port),
                     "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "3"],
@@ -43,7 +43,7 @@ class Command(BaseCommand):
             "beat": [*celery, "beat", "--loglevel", "WARNING", "--pidfile="],
             "relay": [*python, "manage.py", "relay"],
         }  # fmt: skip
-        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"]}
+        environment = {"LOG_LEVEL": "WARNING", **os.environ}  # one terminal for four: only what needs a look
         os.chdir(settings.BASE_DIR)
         code = launcher.run(commands, env=environment, on_ready=lambda: self._greet_when_up(port))
         if code:

@@ -13,7 +13,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.AUTH_BOOTSTRAP_ENABLED:
-            self.stdout.write("AUTH_BOOTSTRAP_ENABLED is off: nothing to do.")
+            if options["verbosity"]:
+                self.stdout.write("AUTH_BOOTSTRAP_ENABLED is off: nothing to do.")
             return
         done = people.ensure_admin(
             email=settings.AUTH_BOOTSTRAP_EMAIL,

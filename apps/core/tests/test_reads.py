@@ -1,0 +1,115 @@
+"""Readings: built once a shape, given their own values each time, and refused where a value would be lost."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from apps.core import reads
+from apps.core.models import Event
+from apps.core.reads import Reading
+
+pytestmark = pytest.mark.django_db
+COLUMNS = ("name", "version", "aggregate_id")
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """No shape is known yet."""
+    kept = dict(reads._known)
+    reads._known.clear()
+    yield
+    reads._known.clear()
+    reads._known.update(kept)
+
+
+@pytest.fixture
+def deal_id() -> UUID:
+    return uuid4()
+
+
+@pytest.fixture(autouse=True)
+def events(deal_id: UUID) -> None:
+    for version, name in enumerate(("a", "b", "a"), start=1):
+        Event.objects.create(
+            name=name, aggregate="deal", aggregate_id=deal_id, version=version, via="job", payload={}, at=timezone.now()
+        )  # fmt: skip
+
+
+def named(built: list[Any], **values: Any) -> Reading:
+    def build(given: Mapping[str, Any]) -> QuerySet[Any, Any]:
+        built.append(given)
+        mine = {name: given[name] for name in values}
+        return Event.objects.filter(**mine).order_by("version").values_list(*COLUMNS)
+
+    return Reading(Event, tuple(sorted(values)), values, build)
+
+
+def test_gives_the_rows_of_its_queryset(deal_id: UUID) -> None:
+    reading = named([], name="a", aggregate_id=deal_id)
+    assert reading.rows() == list(reading.queryset) == [("a", 1, deal_id), ("a", 3, deal_id)]
+
+
+def test_is_built_once_and_takes_new_values(deal_id: UUID) -> None:
+    built: list[Any] = []
+    assert [len(named(built, name=name, aggregate_id=deal_id).rows()) for name in ("a", "b", "c", "a")] == [2, 1, 0, 2]
+    assert named(built, name="a", aggregate_id=uuid4()).rows() == []
+    assert len(built) == 1
+
+
+def test_is_built_without_the_values(deal_id: UUID) -> None:
+    """What is kept for everybody holds nothing of anybody."""
+    built: list[Any] = []
+    named(built, name="a", aggregate_id=deal_id).rows()
+    assert not {"a", deal_id} & set(built[0].values())
+    [compiled] = reads._known.values()
+    assert str(deal_id) not in compiled.sql
+
+
+def test_costs_one_query(deal_id: UUID, django_assert_num_queries: Any) -> None:
+    for _ in range(2):
+        with django_assert_num_queries(1):
+            named([], name="a").rows()
+
+
+def test_then_adds_a_step(deal_id: UUID) -> None:
+    now = timezone.now()
+    for before, count in ((now + timedelta(hours=1), 3), (now - timedelta(hours=1), 0)):
+        reading = named([], aggregate_id=deal_id).then(
+            "until", step=lambda rows, values: rows.filter(at__lt=values["until"]), values={"until": before}
+        )
+        assert len(reading.rows()) == count
+
+
+def test_converts_what_the_database_does_not() -> None:
+    def build(given: Mapping[str, Any]) -> QuerySet[Any, Any]:
+        return Event.objects.filter(name=given["name"]).values_list("payload", "version")
+
+    reading = Reading(Event, ("payloads",), {"name": "b"}, build)
+    assert reading.rows() == [({}, 2)]
+
+
+@pytest.mark.parametrize(
+    ("lookup", "value"),
+    [("name__contains", "a"), ("version", 1), ("name__in", ["a"])],
+    ids=["changed on the way", "a number", "a list"],
+)
+def test_refuses_a_value_that_would_be_lost(lookup: str, value: Any) -> None:
+    def build(given: Mapping[str, Any]) -> QuerySet[Any, Any]:
+        return Event.objects.filter(**{lookup: given["value"]}).values_list("pk")
+
+    reading = Reading(Event, ("lost",), {"value": value}, build)
+    with pytest.raises(ValueError):
+        reading.rows()
+
+
+def test_forgets_before_it_grows_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "MOST_SHAPES", 3)
+    for limit in range(1, 9):
+        reading = named([], name="a").then(limit, step=lambda rows, _, limit=limit: rows[:limit], values={})  # type: ignore[misc]
+        assert len(reading.rows()) == min(limit, 2)
+        assert len(reads._known) <= 3
