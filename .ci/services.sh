@@ -26,7 +26,7 @@ real_services() {
         CI_STARTED+=("${run[*]} $bin/pg_ctl -D $data/db -m fast stop")
         CI_DATABASE_URL=postgresql://crm2@127.0.0.1:$port/postgres
     fi
-    CI_REDIS_URL=${CI_REDIS_URL:-redis://127.0.0.1:6379/15}
+    CI_REDIS_URL=${CI_REDIS_URL:-redis://127.0.0.1:6379/12}
     if ! python_says "import redis; redis.Redis.from_url('$CI_REDIS_URL', socket_connect_timeout=3).ping()"; then
         need '/usr/bin/redis-server' redis-server
         local rport; rport=$(free_port)

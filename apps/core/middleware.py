@@ -96,9 +96,10 @@ class MigrationsPending(Unavailable):
 class SchemaGuardMiddleware:
     """503 `migrations_pending` while the schema is older than the code; asked until it is not, then never again."""
 
+    current = False  # of the process: the schema does not go back under it
+
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
-        self.current = False
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if not self.current and request.path.rstrip("/") != "/healthz":
@@ -108,7 +109,7 @@ class SchemaGuardMiddleware:
                 return plain_response(Unavailable())
             if pending:
                 return plain_response(MigrationsPending())
-            self.current = True
+            type(self).current = True
         return self.get_response(request)
 
 

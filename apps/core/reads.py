@@ -34,7 +34,7 @@ _known: dict[Hashable, _Compiled] = {}
 
 @dataclass(frozen=True)
 class Reading:
-    """What `build` reads with the `values`: ids, texts, dates and moments that go into the SQL unchanged.
+    """What `build` reads with the `values`: ids, texts, numbers, dates and moments that go into the SQL unchanged.
 
     Whatever else decides the SQL (whether a filter is given, whether the caller sees all) stands in `shape`.
     """
@@ -100,6 +100,8 @@ def _like(value: Any) -> Any:
         return datetime.fromtimestamp(secrets.randbelow(10**9), UTC)
     if isinstance(value, date):
         return date.fromordinal(1 + secrets.randbelow(700_000))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return 10**6 + secrets.randbelow(10**9)
     if isinstance(value, str):
         return secrets.token_hex(16)
     raise ValueError(f"{type(value).__name__} cannot stand in the SQL of a Reading")

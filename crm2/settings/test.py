@@ -27,3 +27,4 @@ CACHES["default"]["KEY_PREFIX"] = "crm2-test"
 STRICT_IF_MATCH = False
 TEST_REQUEST_DEFAULT_FORMAT = "json"
 REST_FRAMEWORK["TEST_REQUEST_DEFAULT_FORMAT"] = "json"
+WHITENOISE_USE_FINDERS = False  # every test client builds the middleware anew; looking for files costs 36 ms

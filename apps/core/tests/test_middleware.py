@@ -70,6 +70,7 @@ class TestSchemaGuard:
             return state["pending"]
 
         monkeypatch.setattr(middleware, "migrations_pending", pending)
+        monkeypatch.setattr(SchemaGuardMiddleware, "current", False)
         return SchemaGuardMiddleware(ok), state
 
     def test_closed_while_a_migration_is_missing(self, guard):
