@@ -5,7 +5,7 @@ from apps.crm.api.urls import patterns as crm_patterns
 from apps.payments.api.urls import patterns as payments_patterns
 
 urlpatterns = [
-    *auth_patterns,
     *crm_patterns,
     *payments_patterns,
+    *auth_patterns,
 ]

@@ -6,8 +6,8 @@ from apps.payments.api.urls import patterns as payments_patterns
 from crm2 import health
 
 urlpatterns = [
-    *health.patterns,
-    *auth_patterns,
-    *crm_patterns,
+    *crm_patterns,  # the most asked first: patterns are tried in turn
     *payments_patterns,
+    *auth_patterns,
+    *health.patterns,
 ]

@@ -20,7 +20,8 @@ def queries_of(act: Callable[[], Any]) -> list[str]:
     """The SQL of what `act` does, savepoints left out."""
     with CaptureQueriesContext(connection) as captured:
         act()
-    return [each["sql"] for each in captured.captured_queries if "SAVEPOINT" not in each["sql"]]
+    texts = [each["sql"] or "(prepared)" for each in captured.captured_queries]
+    return [text for text in texts if "SAVEPOINT" not in text]
 
 
 def check_list(route: str, client: Any, url: str, grow: Callable[[int], None]) -> None:

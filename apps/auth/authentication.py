@@ -4,6 +4,7 @@ Rights come from the database with the same query that finds the caller. No cook
 bad Authorization header never falls back to the session.
 """
 
+import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from apps.core.errors import Forbidden
 
 SERVICE_TOKEN_PREFIX = "crm_st_"  # noqa: S105 - the public part
 TOUCHED_EVERY = timedelta(minutes=1)
+
+_VISIBLE = re.compile(r"[!-~]+")
 
 _MESSAGES = {
     "invalid_authorization_header": _("The Authorization header must be `Bearer <token>`."),
@@ -42,7 +45,7 @@ def identify(header: str, *, now: datetime) -> tuple[User | ServiceToken, UUID |
     """
     scheme, _space, text = header.strip(" ").partition(" ")
     text = text.strip(" ")
-    if scheme.lower() != "bearer" or not text or not text.isascii() or any(char.isspace() for char in text):
+    if scheme.lower() != "bearer" or not text or not _VISIBLE.fullmatch(text):
         raise refusal("invalid_authorization_header")
     if text.startswith(SERVICE_TOKEN_PREFIX):
         return _service(text, now), None

@@ -102,6 +102,28 @@ def read(text: str) -> Claims:
     """
     if len(text) > MAX_LENGTH:
         raise TokenRefused
+    previous = settings.AUTH_JWT_SECRET_PREVIOUS
+    seen = _verified(text, settings.AUTH_JWT_SECRET, previous, settings.AUTH_JWT_ISSUER, settings.AUTH_JWT_AUDIENCE)
+    if timezone.now().timestamp() >= seen.expires or (seen.kid != _current().kid and not _previous_is_accepted()):
+        raise TokenRefused
+    return seen.claims
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a token that was verified once says; what time changes is asked with every use."""
+
+    claims: Claims
+    kid: str
+    expires: int
+
+
+@lru_cache(maxsize=2048)
+def _verified(text: str, *_settings: str) -> _Seen:
+    """The token verified under these settings; a refusal is not remembered.
+
+    :raises TokenRefused: as `read`
+    """
     try:
         token = AccessToken(text)  # type: ignore[arg-type]  # simplejwt's annotation; it decodes text
     except (TokenError, TokenBackendError):
@@ -114,9 +136,10 @@ def read(text: str) -> Claims:
     if not isinstance(email, str) or not email.strip():
         raise TokenRefused("invalid_token_email")
     try:
-        return Claims(user_id, UUID(token.get("sid")))
+        claims = Claims(user_id, UUID(token.get("sid")))
     except (TypeError, ValueError, AttributeError):
         raise TokenRefused from None
+    return _Seen(claims, str(jwt.get_unverified_header(text)["kid"]), int(token["exp"]))
 
 
 def _backend_named_by(text: str) -> KeyedBackend:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from django.db import connection
 from django.db.models import Model, QuerySet
+from psycopg import Cursor
 
 Values = Mapping[str, Any]
 Rows = QuerySet[Any, Any]
@@ -43,6 +44,8 @@ class Reading:
     shape: tuple[Hashable, ...]
     values: Values
     build: Callable[[Values], Rows]
+    # One plan for all values. Not where the best plan depends on whose rows they are: few memberships or many.
+    one_plan: bool = True
 
     @cached_property
     def queryset(self) -> Rows:
@@ -55,6 +58,7 @@ class Reading:
             (*self.shape, *shape),
             {**self.values, **values},
             lambda given: step(self.build(given), given),
+            self.one_plan,
         )
 
     def rows(self) -> list[tuple[Any, ...]]:
@@ -67,9 +71,18 @@ class Reading:
                 _known.clear()
             _known[key] = compiled
         given = [self.values[name] if name else constant for name, constant in compiled.parameters]
-        with connection.cursor() as cursor:
+        with prepared_cursor() if self.one_plan else connection.cursor() as cursor:
             cursor.execute(compiled.sql, given)
             return compiled.convert(cursor.fetchall())
+
+
+def prepared_cursor() -> Any:
+    """A cursor whose statements the server parses and plans once for each connection; for texts that never vary.
+
+    Django's own cursors write the values into the text, so that no two texts are alike.
+    """
+    connection.ensure_connection()
+    return connection._prepare_cursor(Cursor(connection.connection))  # type: ignore[attr-defined]
 
 
 def _compile(reading: Reading) -> _Compiled:

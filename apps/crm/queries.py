@@ -84,7 +84,8 @@ def worklist(caller: Caller, filters: Mapping[str, Any], today: date) -> QuerySe
         one = {"manager": [values["manager"]]} if managers else {}
         return deals(sight.as_caller(values), {**values, **one, "open": is_open}, today)
 
-    return Reading(Deal, ("worklist", *sight.shape, *sorted(values), is_open), values, build)
+    one_plan = "caller" not in sight.values
+    return Reading(Deal, ("worklist", *sight.shape, *sorted(values), is_open), values, build, one_plan)
 
 
 def deal(caller: Caller, deal_id: UUID, columns: Sequence[str]) -> Reading:

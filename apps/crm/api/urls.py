@@ -15,10 +15,6 @@ _catalogs = [
 ]
 
 patterns = [
-    *route("clients", ClientViewSet, get="list", post="create"),
-    *route("clients/<id:id>", ClientViewSet, get="retrieve", patch="partial_update", delete="destroy"),
-    *route("clients/<id:id>/restore", ClientViewSet, post="restore"),
-    *route("clients/<id:id>/history", ClientViewSet, get="history"),
     *route("deals", DealViewSet, get="list", post="create"),
     *route("deals/stage-metrics", DealViewSet, get="stage_metrics"),
     *route("deals/<id:id>", DealViewSet, get="retrieve", patch="partial_update", delete="destroy"),
@@ -26,6 +22,10 @@ patterns = [
     *route("deals/<id:id>/reopen", DealViewSet, post="reopen"),
     *route("deals/<id:id>/restore", DealViewSet, post="restore"),
     *route("deals/<id:id>/history", DealViewSet, get="history"),
+    *route("clients", ClientViewSet, get="list", post="create"),
+    *route("clients/<id:id>", ClientViewSet, get="retrieve", patch="partial_update", delete="destroy"),
+    *route("clients/<id:id>/restore", ClientViewSet, post="restore"),
+    *route("clients/<id:id>/history", ClientViewSet, get="history"),
     *route("deals/<id:deal_id>/members", MemberViewSet, get="list", post="create"),
     *route("deals/<id:deal_id>/members/<id:user_id>", MemberViewSet, patch="partial_update", delete="destroy"),
     *route("deals/<id:deal_id>/journal", JournalViewSet, get="list", post="create"),
