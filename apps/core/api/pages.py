@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from datetime import datetime
 from functools import cache, cached_property
 from typing import Any
 from urllib.parse import urlencode
 
 import orjson
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db.models import F, Func, Model, QuerySet, Value
+from django.db.models import DateTimeField, F, Func, Model, QuerySet, Value
 from django.db.models.lookups import GreaterThan, LessThan
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
@@ -137,10 +138,22 @@ class Keyset:
 
     def read(self, model: type[Model], texts: Sequence[str]) -> list[Any]:
         """The columns' values that a cursor carries as texts; :raises DjangoValidationError: they are none"""
-        return [field.to_python(text) for field, text in zip(self._fields(model), texts, strict=True)]
+        return [_from_cursor(field, text) for field, text in zip(self._fields(model), texts, strict=True)]
 
     def _fields(self, model: type[Model]) -> list[Any]:
         return [model._meta.get_field(name) for name in self.columns]
+
+
+def _from_cursor(field: Any, text: str) -> Any:
+    if not isinstance(field, DateTimeField):
+        return field.to_python(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:  # ours always name their offset
+        raise DjangoValidationError("not a moment")
+    return moment
 
 
 def page(
