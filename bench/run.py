@@ -177,7 +177,7 @@ def statements(request: Request, headers: dict[str, str]) -> int:
     with CaptureQueriesContext(connection) as asked:
         ask()
     told = [query["sql"] for query in asked.captured_queries]
-    own = [sql for sql in told if sql.split()[0] not in ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")]
+    own = [sql for sql in told if (sql or "SELECT").split()[0] not in ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")]
     return len([sql for sql in own if "accounts_session" not in sql])
 
 

@@ -1,6 +1,11 @@
-"""The API and the admin for gunicorn threads."""
+"""The API and the admin for gunicorn threads.
+
+Liveness is answered before Django: a probe comes by address, often, and must not depend on anything.
+"""
 
 import os
+from collections.abc import Iterable
+from typing import Any
 
 from django.core.wsgi import get_wsgi_application
 
@@ -8,4 +13,13 @@ from crm2 import servers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
 servers.hold()
-application = get_wsgi_application()
+django = get_wsgi_application()
+ALIVE = b'{"status":"ok"}'
+HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(ALIVE)))]
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    if environ["PATH_INFO"] in ("/healthz", "/healthz/"):
+        start_response("200 OK", HEADERS)
+        return [ALIVE]
+    return django(environ, start_response)

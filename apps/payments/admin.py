@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from apps.core.admin_base import CappedPaginator, ShowsRefusals, may
+from apps.core.admin_base import CappedPaginator, ReadOnlyInline, ShowsRefusals, may
 from apps.core.folding import fold, number_key
 from apps.crm.models import Policy
 from apps.payments import rules
@@ -60,24 +60,12 @@ class OverdueFilter(admin.SimpleListFilter):
         return queryset
 
 
-class OperationInline(admin.TabularInline):
+class OperationInline(ReadOnlyInline):
     """The money of the payment, to look at; it is recorded and corrected on its own pages."""
 
     fields: ClassVar[Any] = ["posted_at", "amount", "currency", "category", "note", "created_by"]
     readonly_fields: ClassVar[Any] = fields
     ordering = ["posted_at", "created_at", "id"]
-    extra = 0
-    can_delete = False
-    show_change_link = True
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).filter(deleted_at=None).select_related("created_by")
