@@ -1,5 +1,6 @@
 """What gunicorn serves: liveness before Django, everything else by it."""
 
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ def ask(path: str, host: str) -> tuple[str, bytes]:
     seen: list[str] = []
     environ = {
         "REQUEST_METHOD": "GET", "PATH_INFO": path, "SERVER_NAME": host, "SERVER_PORT": "80", "HTTP_HOST": host,
-        "wsgi.url_scheme": "http", "wsgi.input": None, "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.url_scheme": "http", "wsgi.input": BytesIO(), "REMOTE_ADDR": "127.0.0.1",
     }  # fmt: skip
 
     def start(status: str, headers: Any, *_: Any) -> None:
