@@ -3,8 +3,11 @@
 set -eu
 cd "$(dirname "$0")/.."
 for version in ${VERSIONS:-3.12 3.13}; do
-    python=$(command -v "python$version" || ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python 2>/dev/null | tail -n 1)
-    [ -x "$python" ] || { echo "python$version not found"; exit 1; }
+    python=""
+    for each in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python; do
+        "$each" -c '' 2>/dev/null && python=$each
+    done
+    [ -n "$python" ] || { echo "python$version not found"; exit 1; }
     folder=$(mktemp -d)
     git clone -q . "$folder/crm2"
     echo "== Python $version"
