@@ -71,8 +71,7 @@ def _database(url: str) -> dict[str, object]:
     options["pool"] = {"min_size": 2, "max_size": env.int("DB_POOL_SIZE", default=8), "timeout": 5}
     options["application_name"] = "crm2"
     options["prepare_threshold"] = 0  # of the cursors that prepare at all: apps.core.reads
-    return {**config, "ENGINE": "django.db.backends.postgresql", "OPTIONS": options,
-            "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}  # fmt: skip
+    return {**config, "ENGINE": "crm2.postgresql", "OPTIONS": options, "CONN_MAX_AGE": 0}
 
 
 DATABASES = {"default": _database(DATABASE_URL)}
