@@ -5,12 +5,15 @@ import re
 import time
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseError
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext_lazy as _
 
 from apps.core import context
@@ -111,6 +114,44 @@ class SchemaGuardMiddleware:
                 return plain_response(MigrationsPending())
             type(self).current = True
         return self.get_response(request)
+
+
+class BearerLaneMiddleware:
+    """Leads an API request with an Authorization header past the middleware below, which only pages need.
+
+    A token carries no session, cookie, form or message. What those middlewares do for every answer is done here: the
+    host is checked, the language chosen, and the answer says so, with its length and who may frame it.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.view = _innermost(get_response)
+        self.frame_options = str(settings.X_FRAME_OPTIONS)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "HTTP_AUTHORIZATION" not in request.META or not request.path.startswith("/api/"):
+            return self.get_response(request)
+        request.get_host()
+        language = translation.get_language_from_request(request)
+        translation.activate(language)
+        response = self.view(request)
+        patch_vary_headers(response, ("Accept-Language",))
+        headers = response.headers
+        headers.setdefault("Content-Language", language)
+        headers.setdefault("X-Frame-Options", self.frame_options)
+        if not response.streaming and "Content-Length" not in headers:
+            headers["Content-Length"] = str(len(response.content))
+        return response
+
+
+def _innermost(handler: Any) -> GetResponse:
+    """The handler at the end of Django's chain: the one that resolves the address and calls the view.
+
+    Where the chain runs asynchronously its links cannot be followed, and this is the chain itself.
+    """
+    while following := getattr(getattr(handler, "__wrapped__", None), "get_response", None):
+        handler = following
+    return cast(GetResponse, handler)
 
 
 def migrations_pending() -> bool:

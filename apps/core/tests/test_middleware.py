@@ -4,9 +4,10 @@ import logging
 import re
 
 import pytest
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.db import OperationalError
 from django.http import HttpResponse
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 
 from apps.core import context, middleware
 from apps.core.middleware import SchemaGuardMiddleware, TraceMiddleware, TrustedProxyMiddleware
@@ -132,3 +133,40 @@ class TestTrustedProxy:
         TrustedProxyMiddleware(ok)(request)
         assert request.is_secure() is secure
         assert "HTTP_X_FORWARDED_HOST" not in request.META
+
+
+@pytest.mark.django_db
+class TestBearerLane:
+    """A token's request passes by the pages' middleware, and nobody can tell."""
+
+    PATHS = ("/api/v1/deals", "/api/v1/deals/00000000-0000-4000-8000-000000000000", "/api/v1/nothing", "/api/v1/users")
+
+    def ask(self, monkeypatch, path: str, *, lane: bool, **headers: str):
+        if not lane:
+            monkeypatch.setattr(middleware, "_innermost", lambda handler: handler)
+        client = Client(raise_request_exception=False)
+        return client.get(path, headers={"Authorization": "Bearer nobody", "X-Trace-Id": "t", **headers})
+
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize("language", ["", "en", "ru,en;q=0.5", "xx"])
+    def test_answers_as_the_whole_chain_does(self, monkeypatch, path, language):
+        headers = {"Accept-Language": language} if language else {}
+        short = self.ask(monkeypatch, path, lane=True, **headers)
+        whole = self.ask(monkeypatch, path, lane=False, **headers)
+        assert short.content == whole.content
+        assert short.status_code == whole.status_code
+        assert {**short.headers} == {**whole.headers}
+
+    def test_a_strange_host_is_refused(self, monkeypatch):
+        answers = [self.ask(monkeypatch, self.PATHS[0], lane=lane, Host="evil.example") for lane in (True, False)]
+        assert [answer.status_code for answer in answers] == [400, 400]
+        assert answers[0].content == answers[1].content
+
+    def test_it_is_shorter(self, monkeypatch):
+        def never(*_):
+            raise AssertionError("a token has no session")
+
+        monkeypatch.setattr(SessionMiddleware, "process_request", never)
+        assert self.ask(monkeypatch, self.PATHS[0], lane=True).status_code == 401
+        with pytest.raises(AssertionError, match="no session"):
+            Client().get("/api/v1/deals")
