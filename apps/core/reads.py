@@ -13,8 +13,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import connection
-from django.db.models import Model, QuerySet
+from django.db.models import JSONField, Model, QuerySet
 from psycopg import Cursor
+from psycopg.pq import Format
 
 Values = Mapping[str, Any]
 Rows = QuerySet[Any, Any]
@@ -82,13 +83,15 @@ def prepared_cursor() -> Any:
     Django's own cursors write the values into the text, so that no two texts are alike.
     """
     connection.ensure_connection()
-    return connection._prepare_cursor(Cursor(connection.connection))  # type: ignore[attr-defined]
+    cursor: Cursor[Any] = Cursor(connection.connection)
+    cursor.format = Format.BINARY  # moments come as they are: as text Django has them read by Python, one by one
+    return connection._prepare_cursor(cursor)  # type: ignore[attr-defined]
 
 
 def _compile(reading: Reading) -> _Compiled:
     """Builds the queryset with a stand-in for every value and finds them again among the parameters.
 
-    :raises ValueError: a value does not reach the SQL unchanged
+    :raises ValueError: a value does not reach the SQL unchanged, or a column is JSON
     """
     stand_ins = {name: _like(value) for name, value in reading.values.items()}
     compiler = reading.build(stand_ins).query.get_compiler(connection=connection)
@@ -97,7 +100,10 @@ def _compile(reading: Reading) -> _Compiled:
     found = tuple((names.get(each), each) if isinstance(each, Hashable) else (None, each) for each in parameters)
     if lost := stand_ins.keys() - {name for name, _ in found}:
         raise ValueError(f"{reading.shape}: not in the SQL as given: {', '.join(sorted(lost))}")
-    converters = compiler.get_converters([each for each, _, _ in compiler.select])
+    selected = [each for each, _, _ in compiler.select]
+    if any(isinstance(each.output_field, JSONField) for each in selected):
+        raise ValueError(f"{reading.shape}: JSON is not read in binary")
+    converters = compiler.get_converters(selected)
 
     def convert(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in compiler.apply_converters(rows, converters)] if converters else rows

@@ -239,20 +239,18 @@ class Shape:
     constant: Mapping[str, Any] = dataclass_field(default_factory=dict)
 
     @cached_property
-    def _camel(self) -> tuple[str, ...]:
-        return tuple(to_camel_name(name) for name in self.columns)
+    def _snake(self) -> tuple[str, ...]:
+        return (*self.columns, *self.constant)
 
     @cached_property
-    def _camel_constant(self) -> dict[str, Any]:
-        return {to_camel_name(name): value for name, value in self.constant.items()}
+    def _camel(self) -> tuple[str, ...]:
+        return tuple(to_camel_name(name) for name in self._snake)
 
-    def rows(self, request: Request, rows: Iterable[Sequence[Any]], view: object = None) -> list[dict[str, Any]]:
+    def rows(self, request: Request, rows: Iterable[tuple[Any, ...]], view: object = None) -> list[dict[str, Any]]:
         """The rows of `values_list(*columns)` as objects, spelled as the request's face spells them."""
-        if is_camel(request, view):
-            names, constant = self._camel, self._camel_constant
-        else:
-            names, constant = self.columns, dict(self.constant)
-        return [dict(zip(names, row, strict=True), **constant) for row in rows]
+        names = self._camel if is_camel(request, view) else self._snake
+        constant = tuple(self.constant.values())
+        return [dict(zip(names, row + constant, strict=True)) for row in rows]
 
     def of(self, subject: object) -> dict[str, Any]:
         """One object by its attributes, in snake_case."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db.models import QuerySet
+from django.db.models import ExpressionWrapper, F, FloatField, QuerySet
 from django.utils import timezone
 
 from apps.core import reads
@@ -91,10 +92,12 @@ def test_then_adds_a_step(deal_id: UUID) -> None:
 
 def test_converts_what_the_database_does_not() -> None:
     def build(given: Mapping[str, Any]) -> QuerySet[Any, Any]:
-        return Event.objects.filter(name=given["name"]).values_list("payload", "version")
+        half = ExpressionWrapper(F("version") * Decimal("0.5"), output_field=FloatField())
+        return Event.objects.filter(name=given["name"]).values_list(half, "version")
 
-    reading = Reading(Event, ("payloads",), {"name": "b"}, build)
-    assert reading.rows() == [({}, 2)]
+    rows = Reading(Event, ("halves",), {"name": "b"}, build).rows()
+    assert rows == [(1.0, 2)]
+    assert isinstance(rows[0][0], float)
 
 
 @pytest.mark.parametrize(
@@ -117,3 +120,21 @@ def test_forgets_before_it_grows_without_end(monkeypatch: pytest.MonkeyPatch) ->
         reading = named([], name="a").then(limit, step=lambda rows, _, limit=limit: rows[:limit], values={})  # type: ignore[misc]
         assert len(reading.rows()) == min(limit, 2)
         assert len(reads._known) <= 3
+
+
+def test_refuses_json(deal_id: UUID) -> None:
+    def build(given: Mapping[str, Any]) -> QuerySet[Any, Any]:
+        return Event.objects.filter(aggregate_id=given["id"]).values_list("payload")
+
+    with pytest.raises(ValueError, match="JSON"):
+        Reading(Event, ("payload",), {"id": deal_id}, build).rows()
+
+
+def test_moments_are_those_of_the_queryset(deal_id: UUID) -> None:
+    def build(given: Mapping[str, Any]) -> QuerySet[Any, Any]:
+        return Event.objects.filter(aggregate_id=given["id"]).order_by("version").values_list("at", "position")
+
+    reading = Reading(Event, ("at",), {"id": deal_id}, build)
+    read, meant = reading.rows(), list(reading.queryset)
+    assert read == meant
+    assert {row[0].utcoffset() for row in read} == {timedelta(0)}

@@ -157,7 +157,9 @@ class PaymentPage(serializers.Serializer[Any]):
     total = serializers.IntegerField(help_text="Of all pages.")
 
 
-def payment_rows(request: Request, rows: Sequence[Sequence[Any]], include: Iterable[str] = ()) -> list[dict[str, Any]]:
+def payment_rows(
+    request: Request, rows: Sequence[tuple[Any, ...]], include: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """Rows of `values_list(*COLUMNS)` as the request's face spells them, with the included operations: one query."""
     today = timezone.localdate()
     overdue = "isOverdue" if is_camel(request) else "is_overdue"
