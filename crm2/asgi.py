@@ -9,4 +9,5 @@ from crm2 import servers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
 servers.hold()
+servers.bound_requests()
 application = ProtocolTypeRouter({"http": get_asgi_application()})

@@ -1,6 +1,7 @@
 """Joins the settings with the embedded servers: every entry point calls `hold()` before it touches a store."""
 
 from django.conf import settings
+from django.db import connections
 
 from crm2 import embedded
 
@@ -14,3 +15,18 @@ def hold(*, fsync: bool = True) -> None:
             redis=settings.EMBEDDED_REDIS,
             fsync=fsync,
         )
+
+
+def bound_requests() -> None:
+    """Lets no request of this process hold the database: web entry points call it before their first connection.
+
+    A statement over its time is cancelled and answers 503; a transaction whose request has stalled is ended. Jobs,
+    commands and migrations are not bounded.
+    """
+    options = connections.settings["default"]["OPTIONS"]
+    limits = {
+        "statement_timeout": settings.REQUEST_STATEMENT_SECONDS,
+        "idle_in_transaction_session_timeout": settings.REQUEST_IDLE_TRANSACTION_SECONDS,
+    }
+    given = [f"-c {name}={seconds}s" for name, seconds in limits.items()]
+    options["options"] = " ".join([*given, options.get("options", "")]).strip()  # the last one wins: the URL's own

@@ -13,6 +13,7 @@ from crm2 import servers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
 servers.hold()
+servers.bound_requests()
 django = get_wsgi_application()
 ALIVE = b'{"status":"ok"}'
 HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(ALIVE)))]

@@ -44,11 +44,12 @@ ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]", "testserver"]
 )
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CORS_ALLOWED_ORIGINS = env.list("CORS_ORIGINS", default=[])
 if PRODUCTION:
     if any("*" in host for host in ALLOWED_HOSTS):
         raise ImproperlyConfigured("ALLOWED_HOSTS must name the hosts; * is refused in production.")
-    if any(not origin.startswith("https://") for origin in CSRF_TRUSTED_ORIGINS):
-        raise ImproperlyConfigured("CSRF_TRUSTED_ORIGINS must be https:// origins in production.")
+    environment.refuse_plain_origins("CSRF_TRUSTED_ORIGINS", CSRF_TRUSTED_ORIGINS)
+    environment.refuse_plain_origins("CORS_ORIGINS", CORS_ALLOWED_ORIGINS)
 
 # --- Stores: given by URL, else the ones that crm2.embedded runs under .local/ ---------------------------------------
 EMBEDDED_HOME = LOCAL_DIR
@@ -97,6 +98,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_celery_beat",
     "channels",
+    "corsheaders",
     "crm2",
     "apps.core",
     "apps.auth",
@@ -107,6 +109,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "apps.core.middleware.TrustedProxyMiddleware",
     "apps.core.middleware.TraceMiddleware",
+    "django.middleware.gzip.GZipMiddleware",  # event streams pass by it: crm2.asgi
+    "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.core.middleware.SchemaGuardMiddleware",
@@ -187,6 +191,17 @@ SESSION_COOKIE_AGE = AUTH_REFRESH_TOKEN_TTL
 STRICT_IF_MATCH = env.bool("STRICT_IF_MATCH", default=False)
 MAX_BODY_BYTES = 1024 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+# What a statement of a request may take, and a transaction whose request has stalled (crm2.servers.bound_requests).
+REQUEST_STATEMENT_SECONDS = 5
+REQUEST_IDLE_TRANSACTION_SECONDS = 10
+# Browser programs of other origins: they carry a token, never a cookie (docs/contract.md, "Browsers of other origins").
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_ALL_ORIGINS = not PRODUCTION and not CORS_ALLOWED_ORIGINS
+CORS_ALLOW_METHODS = ("GET", "POST", "PATCH", "DELETE", "OPTIONS")
+CORS_ALLOW_HEADERS = ("accept-language", "authorization", "content-type", "idempotency-key", "if-match",
+                      "last-event-id", "x-trace-id")  # fmt: skip
+CORS_EXPOSE_HEADERS = ("ETag", "Idempotency-Replayed", "Link", "Retry-After", "X-Total-Count", "X-Trace-Id")
+CORS_PREFLIGHT_MAX_AGE = 600
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["apps.auth.authentication.Bearer", "apps.auth.authentication.AdminSession"],
     "DEFAULT_PERMISSION_CLASSES": ["apps.core.api.permissions.NamesItsCapability"],

@@ -103,6 +103,14 @@ def refuse_weak_password(name: str, url: str) -> None:
         raise ImproperlyConfigured(f"{name} carries a placeholder password.")
 
 
+def refuse_plain_origins(name: str, origins: list[str]) -> None:
+    """:raises ImproperlyConfigured: if one is no `https://host[:port]`, or names every host"""
+    for origin in origins:
+        parsed = urlparse(origin)
+        if parsed.scheme != "https" or "*" in origin or not parsed.netloc or origin != f"https://{parsed.netloc}":
+            raise ImproperlyConfigured(f"{name} must be https:// origins in production.")
+
+
 def duration(name: str, default: str) -> int:
     """Seconds from an ISO-8601 duration such as `PT15M` or `P7D`; blank is the default, the old `PT7D` is `P7D`.
 
