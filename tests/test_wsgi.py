@@ -1,13 +1,27 @@
 """What gunicorn serves: liveness before Django, everything else by it."""
 
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 
 from crm2.wsgi import application
 
 pytestmark = pytest.mark.django_db
+SIGNALS = (request_started, request_finished)
+
+
+@pytest.fixture(autouse=True)
+def kept_connection() -> Iterator[None]:
+    """A request would drop the connection that holds the test's transaction; Django's own test client does the same."""
+    for signal in SIGNALS:
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in SIGNALS:
+        signal.connect(close_old_connections)
 
 
 def ask(path: str, host: str) -> tuple[str, bytes]:
