@@ -104,6 +104,7 @@ INSTALLED_APPS = [
     "apps.auth",
     "apps.crm",
     "apps.payments",
+    "apps.notifications",
 ]
 
 MIDDLEWARE = [
