@@ -1,6 +1,7 @@
 """The cast of the test suite and the servers it runs on."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +10,37 @@ from rest_framework.test import APIClient
 
 from apps.auth.models import Role, User, UserRole
 from crm2 import servers
+from tests.chaos import broker as brokers
 
 PASSWORD = "Зимний-лес-2026"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     servers.hold(fsync=False)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `broker` share one private RabbitMQ in one worker; without Debian's packages they are deselected.
+
+    With CI=true they stay, and fail with the packages' names.
+    """
+    with_broker = [item for item in items if item.get_closest_marker("broker")]
+    for item in with_broker:
+        item.add_marker(pytest.mark.xdist_group("broker"))
+    if with_broker and not brokers.installed() and os.environ.get("CI") != "true":
+        config.hook.pytest_deselected(items=with_broker)
+        items[:] = [item for item in items if item not in with_broker]
+
+
+def pytest_report_header() -> str | None:
+    return None if brokers.installed() else f"broker: tests marked so are left out: {brokers.PACKAGES}"
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[brokers.Broker]:
+    """A RabbitMQ of our own, started once; a test that uses it is marked `broker`."""
+    with brokers.private_broker(management=True) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

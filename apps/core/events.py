@@ -18,6 +18,7 @@ from apps.core import context
 from apps.core.models import Event
 
 CHANNEL = "crm2_events"  # NOTIFY channel; a statement trigger on the table rings it, once per transaction
+RETRY = "retry"  # what is rung with so that the publisher does not wait to the end of its pause
 
 
 class Actor(Protocol):

@@ -64,11 +64,16 @@ class RelayHead(models.Model):
 
 
 class Subscription(models.Model):
-    """How far one reader of the event log has come; its effects commit together with this row."""
+    """How far one reader of the event log has come; its effects commit together with this row.
+
+    `error` and `failing_since` are the alarm of a reader that sends outside (the bus): a code, and since when.
+    """
 
     name = models.CharField(_("name"), max_length=100, primary_key=True)
     position = models.BigIntegerField(_("position"), default=0)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    error = models.CharField(_("alarm"), max_length=40, default="", db_default="", blank=True)
+    failing_since = models.DateTimeField(_("since"), null=True)
 
     class Meta:
         verbose_name = _("subscription")

@@ -3,7 +3,7 @@
 The leader holds a session advisory lock on a connection of its own; another relay stands by and takes over within a
 second of that session's end. Nothing depends on there being one leader: the head's row lock keeps positions gapless
 and each subscription's row lock keeps effects single. A commit rings the bell (NOTIFY); a poll finds what a lost ring
-has left.
+has left. The publisher, which sends events to the bus, runs in a thread of its own while the relay leads.
 """
 
 import logging
@@ -17,7 +17,8 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 
 from apps.core import subscriptions
-from apps.core.events import CHANNEL
+from apps.core.events import CHANNEL, RETRY
+from apps.core.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Relay:
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._beat_at = 0.0
+        self._publisher = Publisher()
 
     def stop(self, *_: object) -> None:
         """Asks `run` to finish the batch in hand and return; fit to be a signal handler."""
@@ -106,12 +108,15 @@ class Relay:
                         own.execute(f"LISTEN {CHANNEL}")
                         subscriptions.prepare()
                         pause = FIRST_PAUSE
+                        self._publisher = Publisher()
+                        self._publisher.start()
                         self._lead(own)
             except (DatabaseError, psycopg.Error) as error:
                 log.warning("relay lost the database", extra={"reason": type(error).__name__})
                 self._stopping.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             finally:
+                self._publisher.stop()
                 connection.close()
 
     def _elected(self, own: psycopg.Connection[Any]) -> bool:
@@ -128,8 +133,9 @@ class Relay:
         while not self._stopping.is_set():
             if not self._step(own):
                 # Rings that came during the step are kept by the connection: none is slept through.
-                for _ in own.notifies(timeout=POLL_SECONDS, stop_after=1):
-                    pass
+                for ring in own.notifies(timeout=POLL_SECONDS, stop_after=1):
+                    if ring.payload == RETRY:
+                        self._publisher.retry_now()
 
     def _step(self, own: psycopg.Connection[Any]) -> int:
         """Numbers what there is and gives each subscription one turn; returns the progress made.
@@ -153,6 +159,8 @@ class Relay:
             if not count and time.monotonic() - self._beat_at > BEAT_SECONDS:
                 cursor.execute("UPDATE core_relayhead SET beat_at = clock_timestamp() WHERE id = 1")
                 self._beat_at = time.monotonic()
+        if count:
+            self._publisher.wake()
         return count
 
 

@@ -28,6 +28,9 @@ if PRODUCTION:
         environment.refuse_weak_secret("AUTH_JWT_SECRET_PREVIOUS", env.str("AUTH_JWT_SECRET_PREVIOUS"))
     for name in ("DATABASE_URL", "REDIS_URL"):
         environment.refuse_weak_password(name, env.str(name))
+    for name in ("RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL"):
+        if env.str(name, default=""):
+            environment.refuse_weak_password(name, env.str(name))
     if env.bool("DEBUG", default=False):
         raise ImproperlyConfigured("DEBUG must be off in production.")
 else:
@@ -57,6 +60,9 @@ EMBEDDED_POSTGRES = not env.str("DATABASE_URL", default="")
 EMBEDDED_REDIS = not env.str("REDIS_URL", default="")
 DATABASE_URL = env.str("DATABASE_URL", default="") or embedded.postgres_url(EMBEDDED_HOME)
 REDIS_URL = env.str("REDIS_URL", default="") or embedded.redis_url(EMBEDDED_HOME)
+RABBITMQ_URL = env.str("RABBITMQ_URL", default="")
+if RABBITMQ_URL and urlparse(RABBITMQ_URL).scheme not in ("amqp", "amqps"):
+    raise ImproperlyConfigured("RABBITMQ_URL must be an amqp:// or amqps:// URL.")
 if urlparse(DATABASE_URL).scheme not in ("postgres", "postgresql"):
     raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// URL.")
 if urlparse(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
@@ -258,6 +264,18 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+
+# --- Bus (docs/events.md, "The bus"); without RABBITMQ_URL there is none ----------------------------------------------
+RABBITMQ_MANAGEMENT_URL = env.str("RABBITMQ_MANAGEMENT_URL", default="")
+# Which events leave: by the first word of the name, the exchange, the source, what begins the type. No others do.
+BUS_ROUTES = {
+    "client": ("crm.events", "crm.clients", "crm."),
+    "deal": ("crm.events", "crm.deals", "crm."),
+    "policy": ("crm.events", "crm.policies", "crm."),
+    "task": ("tasks.events", "crm.tasks", "tasks."),
+}
+BUS_TYPES = {"task.status.changed": "tasks.task.status_changed"}  # where the type is not the beginning and the name
+BUS_INBOUND_EXCHANGE = "notifications.exchange"
 
 # --- Security ---------------------------------------------------------------------------------------------------------
 SESSION_COOKIE_HTTPONLY = True
