@@ -3,6 +3,7 @@
 The actor is not here: services take it as an argument.
 """
 
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,8 @@ class Context:
     trace_id: str = ""
     via: Via = "command"
 
+
+TRACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # what is taken over from a caller
 
 _current: ContextVar[Context | None] = ContextVar("crm2_context", default=None)
 
@@ -42,3 +45,8 @@ def via() -> Via:
 
 def new_trace_id() -> str:
     return uuid4().hex
+
+
+def trace_id_from(given: object) -> str:
+    """The caller's trace id if it can be one, else a new one."""
+    return given if isinstance(given, str) and TRACE.fullmatch(given) else new_trace_id()

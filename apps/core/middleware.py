@@ -1,7 +1,6 @@
 """What wraps every request: whose address it is, its trace id and log line, the guard against an old schema."""
 
 import logging
-import re
 import time
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
@@ -22,7 +21,6 @@ from apps.core.errors import Unavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 access_log = logging.getLogger("crm2.access")
-_TRACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class TrustedProxyMiddleware:
@@ -67,8 +65,7 @@ class TraceMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = request.headers.get("X-Trace-Id", "")
-        trace_id = given if _TRACE.fullmatch(given) else context.new_trace_id()
+        trace_id = context.trace_id_from(request.headers.get("X-Trace-Id"))
         context.enter(trace_id=trace_id, via="admin" if request.path.startswith("/admin/") else "http")
         started = time.perf_counter()
         try:

@@ -1,4 +1,5 @@
-"""The kernel's tables: the event log and who has read how far, idempotency keys, jobs that ran."""
+"""The kernel's tables: the event log and who has read how far, what was taken from the bus, idempotency keys,
+jobs that ran."""
 
 import uuid
 
@@ -106,6 +107,18 @@ class Parked(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subscription_id}: {self.event_id}"
+
+
+class Inbox(models.Model):
+    """A message of the bus that a consumer has taken: inserted with its effect, so that a repeat has none."""
+
+    pk = models.CompositePrimaryKey("consumer", "event_id")
+    consumer = models.CharField(max_length=100)
+    event_id = models.UUIDField()
+    at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"{self.consumer}: {self.event_id}"
 
 
 class IdempotencyKey(models.Model):

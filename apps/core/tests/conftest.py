@@ -12,7 +12,7 @@ from apps.core import events
 from apps.core.models import Event
 
 CLEAN = """
-TRUNCATE core_event, core_subscription, core_parked, core_idempotencykey, core_jobrun;
+TRUNCATE core_event, core_subscription, core_parked, core_idempotencykey, core_jobrun, core_inbox;
 INSERT INTO core_relayhead (id, epoch, position) VALUES (1, 'test', 0)
     ON CONFLICT (id) DO UPDATE SET position = 0, beat_at = NULL;
 """
@@ -29,6 +29,8 @@ def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 
 def _clean() -> None:
+    # pytest-django makes the test database only if some collected test is marked django_db.
+    assert connection.settings_dict["NAME"].startswith("test_"), "collect a test marked django_db too"
     with connection.cursor() as cursor:
         cursor.execute(CLEAN)
 

@@ -22,7 +22,7 @@ SIGN_IN = "anna.admin@example.com / Passw0rd!"
 
 
 class Command(BaseCommand):
-    help = "Migrates, loads reference and demo data, then runs web, worker, beat and relay until Ctrl-C."
+    help = "Migrates, loads reference and demo data, then runs web, worker, beat, relay (and consumer) until Ctrl-C."
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.PRODUCTION:
@@ -43,7 +43,9 @@ class Command(BaseCommand):
             "beat": [*celery, "beat", "--loglevel", "WARNING", "--pidfile="],
             "relay": [*python, "manage.py", "relay"],
         }  # fmt: skip
-        environment = {"LOG_LEVEL": "WARNING", **os.environ}  # one terminal for four: only what needs a look
+        if settings.RABBITMQ_URL:
+            commands["consumer"] = [*python, "manage.py", "consume"]
+        environment = {"LOG_LEVEL": "WARNING", **os.environ}  # one terminal for all: only what needs a look
         os.chdir(settings.BASE_DIR)
         code = launcher.run(commands, env=environment, on_ready=lambda: self._greet_when_up(port))
         if code:

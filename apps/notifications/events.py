@@ -1,0 +1,3 @@
+"""The names of what happens to notifications. (docs/events.md)"""
+
+NOTIFICATION_RECEIVED = "notification.received"
