@@ -3,16 +3,18 @@
 from typing import Any, get_args
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import date
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from apps.core import services
+from apps.core import bus, services
 from apps.core.admin_base import CappedPaginator, Titled
 from apps.core.context import Via
-from apps.core.models import Event, JobRun, Parked, Subscription
+from apps.core.models import Event, JobRun, Parked, RelayHead, Subscription, UnpublishedEvent
 
 NAMES_FROM = 2_000  # newest events whose names the filter offers
 
@@ -96,7 +98,7 @@ class EventAdmin(ReadOnly):
 
 @admin.register(Subscription)
 class SubscriptionAdmin(ReadOnly):
-    list_display = ["name", "position", "parked", "updated_at"]
+    list_display = ["name", "position", "behind", "parked", "trouble", "failing_since", "updated_at"]
     ordering = ["name"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -106,6 +108,49 @@ class SubscriptionAdmin(ReadOnly):
     @admin.display(description=_("parked events"))
     def parked(self, row: Any) -> int:
         return int(row.parked_events)
+
+    @admin.display(description=_("positions behind"))
+    def behind(self, row: Subscription) -> Any:
+        if row.pk == bus.SUBSCRIPTION and bus.standing() is None:
+            return _("off")
+        return RelayHead.objects.values_list("position", flat=True).get() - row.position
+
+    @admin.display(description=_("alarm"))
+    def trouble(self, row: Subscription) -> Any:
+        return bus.TROUBLES.get(row.error, row.error)
+
+
+@admin.register(UnpublishedEvent)
+class UnpublishedEventAdmin(ReadOnly):
+    """What RabbitMQ has not confirmed yet. Order is strict: the first of the list is what all others wait for."""
+
+    list_display = ["position", "at", "name", "aggregate", "aggregate_id", "version", "trace_id"]
+    ordering = ["position"]
+    actions = ["retry"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request).filter(bus.unpublished())
+        return rows
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Says above the list how the bus is."""
+        now = bus.standing()
+        if request.method == "GET" and self.has_view_permission(request):
+            if now is None:
+                self.message_user(request, _("There is no bus: RABBITMQ_URL is not set."), messages.INFO)
+            elif now.trouble:
+                since = date(localtime(now.since), "DATETIME_FORMAT") if now.since else "-"
+                text = _("%(trouble)s Since %(since)s. Events wait and will be sent.") % {
+                    "trouble": bus.TROUBLES.get(now.trouble, now.trouble), "since": since
+                }  # fmt: skip
+                self.message_user(request, text, messages.WARNING)
+        return super().changelist_view(request, extra_context)
+
+    @admin.action(description=_("Try again now"), permissions=["view"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[UnpublishedEvent]) -> None:
+        """Which are chosen does not matter: they leave in order."""
+        services.retry_publishing()
+        self.message_user(request, _("The relay tries the bus again now."))
 
 
 @admin.register(Parked)

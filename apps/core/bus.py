@@ -3,10 +3,10 @@
 Only what BUS_ROUTES names leaves, and of an event only its payload: `changes` never does. `publisher` does the sending.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import amqp
@@ -16,9 +16,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from kombu import Connection
 
-from apps.core.models import Event
-
-log = logging.getLogger(__name__)
+from apps.core.models import Event, Subscription
 
 SUBSCRIPTION = "rabbitmq"
 CONTENT_TYPE = "application/cloudevents+json"
@@ -65,6 +63,29 @@ def leaving() -> Q:
     for word in routes():
         found |= Q(name__startswith=f"{word}.")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the bus is: `trouble` is a code of TROUBLES or "", `since` when it began."""
+
+    position: int
+    trouble: str
+    since: datetime | None
+
+
+def standing() -> Standing | None:
+    """None without RABBITMQ_URL, and before the first relay that had one."""
+    row = Subscription.objects.filter(pk=SUBSCRIPTION).first() if settings.RABBITMQ_URL else None
+    return Standing(row.position, row.error, row.failing_since) if row else None
+
+
+def unpublished() -> Q:
+    """The events that are still to leave; none without a bus."""
+    now = standing()
+    if now is None:
+        return Q(pk__in=[])
+    return leaving() & (Q(position__gt=now.position) | Q(position=None))
 
 
 def route_of(event: Event) -> Route:

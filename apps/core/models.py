@@ -49,6 +49,15 @@ class Event(models.Model):
         return f"{self.name} #{self.position or '-'}"
 
 
+class UnpublishedEvent(Event):
+    """An event that is still to leave for the bus, as the admin lists it."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("unpublished event")
+        verbose_name_plural = _("unpublished events")
+
+
 class RelayHead(models.Model):
     """The last position given. One row; its lock makes numbering one at a time whatever happens to the leader."""
 

@@ -11,7 +11,7 @@ from apps.core.events import on
 from apps.core.models import JobRun, Parked, Subscription
 
 pytestmark = pytest.mark.django_db
-MODELS = ["event", "subscription", "parked", "jobrun"]
+MODELS = ["event", "subscription", "parked", "jobrun", "unpublishedevent"]
 
 
 @pytest.fixture
@@ -106,3 +106,48 @@ def test_a_list_counts_no_further_than_it_must(browser, admin, monkeypatch):
     for number in range(5):
         JobRun.objects.create(job=str(number), slot="2026-01-01T00:00:00Z")
     assert browser(admin).get(url("jobrun")).context["cl"].result_count == 3
+
+
+class TestTheBus:
+    @pytest.fixture
+    def waiting(self, happen, settings):
+        """Two events that are to leave, one that is not, one that has left."""
+        settings.RABBITMQ_URL = "amqp://u:p@127.0.0.1:1/"
+        made = [happen(name) for name in ("deal.left", "deal.first", "user.created", "client.unnumbered")]
+        relay.drain()
+        Subscription.objects.create(
+            name="rabbitmq", position=1, error="unroutable", failing_since="2026-03-10T09:00:00+00:00"
+        )
+        return [made[1], made[3]]
+
+    def test_what_waits_is_listed_under_the_reason(self, browser, admin, waiting):
+        page = browser(admin).get(url("unpublishedevent"), headers={"accept-language": "en"})
+        assert [row.pk for row in page.context["cl"].result_list] == [each.pk for each in waiting]
+        text = page.content.decode()
+        assert "No queue is bound to the exchange. Since March 10, 2026, noon." in text
+
+    def test_a_retry_rings_the_relay(self, browser, admin, waiting, committed_ring):
+        chosen = {"action": "retry", "_selected_action": [str(waiting[0].pk)]}
+        answer = browser(admin).post(url("unpublishedevent"), chosen, follow=True)
+        assert answer.status_code == 200
+        assert committed_ring == ["apps.core.services"]
+
+    def test_subscriptions_show_lag_and_alarm(self, browser, admin, waiting):
+        text = browser(admin).get(url("subscription"), headers={"accept-language": "en"}).content.decode()
+        assert "No queue is bound to the exchange." in text
+        assert ">3<" in text
+
+    def test_without_a_bus_nothing_is_behind(self, browser, admin, waiting, settings):
+        settings.RABBITMQ_URL = ""
+        text = browser(admin).get(url("subscription"), headers={"accept-language": "en"}).content.decode()
+        assert ">off<" in text
+        page = browser(admin).get(url("unpublishedevent"), headers={"accept-language": "en"})
+        assert list(page.context["cl"].result_list) == []
+        assert "There is no bus" in page.content.decode()
+
+    @pytest.fixture
+    def committed_ring(self, monkeypatch):
+        """Who rang; that a ring ends the publisher's pause is test_publisher's."""
+        rung: list[str] = []
+        monkeypatch.setattr("apps.core.services.retry_publishing", lambda: rung.append("apps.core.services"))
+        return rung

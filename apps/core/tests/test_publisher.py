@@ -184,6 +184,23 @@ class TestTrouble:
         second.stop()
         assert list(dict.fromkeys(names(on_bus))) == ["deal.a", "deal.b"]
 
+    def test_a_retry_ends_the_pause(self, on_bus, happen, monkeypatch):
+        running = Running()
+        assert wait_until(leaders)
+        happen("deal.first")
+        assert wait_until(lambda: row().position == 1)
+        monkeypatch.setattr(publisher, "FIRST_PAUSE", 60.0)
+        monkeypatch.setattr(publisher, "LONGEST_PAUSE", 60.0)
+        happen("deal.second")  # a turn that moves takes the new pause over
+        assert wait_until(lambda: row().position == 2)
+        unbind(on_bus)
+        happen("deal.third")
+        assert wait_until(lambda: row().error == "unroutable")
+        bind(on_bus)
+        services.retry_publishing()
+        assert wait_until(lambda: row().position == 3, seconds=5)
+        running.stop()
+
     def test_a_connection_that_is_cut_is_made_anew(self, start, on_bus, happen):
         start()
         happen("deal.before")
