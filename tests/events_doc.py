@@ -25,14 +25,19 @@ from django.db import transaction  # noqa: E402
 from django.db.models.signals import post_save  # noqa: E402
 from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
+from apps.core import bus, context  # noqa: E402
+from apps.core.consumer import DEAD_EXCHANGE  # noqa: E402
 from apps.core.models import Event  # noqa: E402
 from apps.crm import events as crm_events  # noqa: E402
 from apps.crm import rules  # noqa: E402
+from apps.notifications import consumers  # noqa: E402
 from crm2 import servers  # noqa: E402
 from tests import events_scenario  # noqa: E402
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "events.md"
 BEGIN, END = "<!-- generated: python -m tests.events_doc -->", "<!-- end of the generated part -->"
+BUS_BEGIN, BUS_END = "<!-- generated too: the bus -->", "<!-- end of the bus -->"
+SHOWN_ON_BUS = "deal.stage.changed"
 NOON = "2026-03-10T12:00:00+03:00"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -89,6 +94,7 @@ ABOUT: dict[str, tuple[str, str]] = {
     "deal.payment.expense.created": ("expense", "Money was spent."),
     "deal.payment.expense.updated": ("expense", "An expense was corrected; `previous` is what it was."),
     "deal.payment.expense.deleted": ("expense", "An expense was removed."),
+    "notification.received": ("notification", "Another system told something over the bus. Its version is always 1."),
 }
 
 
@@ -115,10 +121,12 @@ def collect() -> dict[str, Event]:
             found[instance.name] = instance
 
     post_save.connect(keep, sender=Event, weak=False)
+    context.enter(trace_id="0af7651916cd43dd", via="http")
     try:
         with time_machine.travel(NOON, tick=False):
             events_scenario.live()
     finally:
+        context.leave()
         post_save.disconnect(keep, sender=Event)
     return found
 
@@ -145,12 +153,45 @@ class Ids:
 
 def render(events: Mapping[str, Any]) -> str:
     """The generated part of the page: a table of all events, then a sample of each."""
-    lines = ["| event | aggregate | when |", "| --- | --- | --- |"]
-    lines += [f"| [`{name}`](#{_anchor(name)}) | {kind} | {when} |" for name, (kind, when) in ABOUT.items()]
+    lines = ["| event | aggregate | on the bus | when |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| [`{name}`](#{_anchor(name)}) | {kind} | {_leaves(name)} | {when} |" for name, (kind, when) in ABOUT.items()
+    ]
     ids = Ids()
     for name in ABOUT:
         sample = json.dumps(ids.of(events[name].payload), ensure_ascii=False, indent=2)
         lines += ["", f"### {name}", "", "```json", sample, "```"]
+    return "\n".join(lines)
+
+
+def _leaves(name: str) -> str:
+    return "yes" if name.partition(".")[0] in bus.routes() else "no"
+
+
+def render_bus(events: Mapping[str, Any]) -> str:
+    """What goes over the bus, by the code: exchanges, queues, one message as it is sent."""
+    lines = ["| events | exchange | `source` | `type` |", "| --- | --- | --- | --- |"]
+    for word, route in bus.routes().items():
+        lines.append(f"| `{word}.*` | `{route.exchange}` | `{route.source}` | `{route.prefix}<name>` |")
+    queue = consumers.QUEUE
+    others = sorted(set(bus.exchanges()) - {queue.exchange})
+    lines += [
+        "",
+        "| queue | bound to | by | read by |",
+        "| --- | --- | --- | --- |",
+        *[f"| `{bus.FEED}` | `{exchange}` | `#` | whoever looks |" for exchange in [*others, queue.exchange]],
+        f"| `{queue.name}` | `{queue.exchange}` | `{queue.key}` | `manage.py consume` |",
+        f"| `{queue.dead}` | `{DEAD_EXCHANGE}` | `{queue.name}` | a person |",
+    ]
+    ids = Ids()
+    event = events[SHOWN_ON_BUS]
+    body = ids.of(bus.envelope(event))
+    message = bus.message(event).properties
+    headers = ids.of(message["application_headers"])
+    shown = {name: value for name, value in message.items() if name != "application_headers"}
+    for title, value in (("Body", body), ("Properties", ids.of(shown)), ("Headers", headers)):
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        lines += ["", f"{title} of a `{SHOWN_ON_BUS}`:", "", "```json", text, "```"]
     return "\n".join(lines)
 
 
@@ -165,8 +206,8 @@ def samples(page: str) -> dict[str, Any]:
     }
 
 
-def generated(page: str) -> str:
-    return page.split(BEGIN)[1].split(END)[0].strip()
+def generated(page: str, begin: str = BEGIN, end: str = END) -> str:
+    return page.split(begin)[1].split(end)[0].strip()
 
 
 def keys(payload: Any) -> Any:
@@ -190,9 +231,11 @@ def main() -> None:
     with _test_database(), transaction.atomic():
         events = collect()
     page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{render(events)}\n\n{END}{after}", encoding="utf-8")
+    for begin, end, text in ((BEGIN, END, render(events)), (BUS_BEGIN, BUS_END, render_bus(events))):
+        before, rest = page.split(begin)
+        after = rest.split(end)[1]
+        page = f"{before}{begin}\n\n{text}\n\n{end}{after}"
+    PAGE.write_text(page, encoding="utf-8")
     print(f"{PAGE.name}: {len(ABOUT)} events")
 
 

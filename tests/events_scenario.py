@@ -3,6 +3,7 @@
 from datetime import date
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.db.backends.postgresql.psycopg_any import DateRange
 
@@ -10,6 +11,7 @@ from apps.auth.models import User
 from apps.auth.services import people, roles, service_tokens
 from apps.crm.models import Client, Deal, Insurer, Policy
 from apps.crm.services import calculations, catalogs, clients, deals, journal, members, policies
+from apps.notifications import services as notifications
 from apps.payments.services import operations, payments
 
 PASSWORD = "Зимний-лес-2026"
@@ -24,6 +26,7 @@ def live() -> None:
     deal = _deals(client, seller, executor)
     policy = _calculations_and_policies(client, deal, seller, executor)
     _payments(deal, policy, seller)
+    _notifications()
     spare = deals.create_deal(client_id=client.pk, title="Квартира", next_review_at=NEXT_MONTH, actor=seller)
     deals.delete_deal(deal_id=spare.pk, actor=seller)
     deals.restore_deal(deal_id=spare.pk, actor=seller)
@@ -124,3 +127,13 @@ def _payments(deal: Deal, policy: Policy, seller: User) -> None:
     operations.correct_operation("income", **mine, operation_id=income.pk, values=less, actor=seller)
     operations.remove_operation("income", **mine, operation_id=income.pk, actor=seller)
     payments.delete_payment(**mine, actor=seller)
+
+
+def _notifications() -> None:
+    notifications.receive_notification(
+        message_id=UUID("11111111-1111-4111-8111-111111111111"),
+        source="billing",
+        type="invoice.paid",
+        time="2026-03-10T09:00:00Z",
+        data={"invoice": "2026-17", "recipients": [{"userId": "22222222-2222-4222-8222-222222222222"}]},
+    )

@@ -212,7 +212,8 @@ class Consumer:
 
         :raises OSError, amqp.AMQPError: if the broker does not take it; it is then delivered again
         """
-        headers = _delivery(message).headers | {
+        came = {name: value for name, value in _delivery(message).headers.items() if name != "x-delivery-count"}
+        headers = came | {
             "x-reason": reason,
             "x-tries": tries,
             "x-exchange": message.delivery_info["exchange"],
