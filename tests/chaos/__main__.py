@@ -3,15 +3,16 @@
 import argparse
 import sys
 
-from tests.chaos import relay_kill
+from tests.chaos import broker_full, broker_kill, poison, relay_kill
+from tests.chaos.broker import BrokerMissing
 
-ROWS = {"R4": relay_kill.run}
+ROWS = {"R4": relay_kill.run, "R5": broker_kill.run, "R6": broker_full.run, "R7": poison.run}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("rows", nargs="+", help=f"rows to run: {', '.join(ROWS)}")
-    parser.add_argument("--writes", type=int, default=2000, help="committed writes (2000)")
+    parser.add_argument("--writes", type=int, default=2000, help="writes, or good messages (2000)")
     parser.add_argument("--kills", type=int, default=20, help="kill -9 of the process under test (20)")
     options = parser.parse_args()
     rows = [row for given in options.rows for row in given.split(",") if row]
@@ -20,7 +21,10 @@ def main() -> int:
         return 2
     failed = False
     for row in rows:
-        passed, figures = ROWS[row](writes=options.writes, kills=options.kills)
+        try:
+            passed, figures = ROWS[row](writes=options.writes, kills=options.kills)
+        except BrokerMissing as missing:
+            passed, figures = False, str(missing)
         print(f"{row} {'pass' if passed else 'FAIL'} {figures}", flush=True)
         failed |= not passed
     return int(failed)

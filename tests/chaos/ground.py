@@ -30,7 +30,12 @@ class Ground:
             "CRM_ENV": "development",
             "DJANGO_SETTINGS_MODULE": "crm2.settings.base",
             "LOG_LEVEL": "INFO",
+            "RABBITMQ_URL": "",
         }
+
+    def give(self, **variables: str) -> None:
+        """Further environment of the processes started from now on."""
+        self._env |= variables
 
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.database_url, autocommit=True)

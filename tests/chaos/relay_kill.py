@@ -1,117 +1,71 @@
-"""R4: `kill -9` of the leading relay again and again while writers write; nothing may be lost, doubled or turned.
+"""R4: `kill -9` of the leading relay, of API workers and of the reading consumer while all of them work.
 
-Two relays run, the killer asks the database which one leads and starts another in its place.
+Writes come over HTTP, with retries by Idempotency-Key or version, and one in five from a process that emits directly,
+in long and rolled-back transactions. Other systems send notifications. Nothing may be lost, doubled or turned.
 """
 
-import json
-import os
-import random
-import signal
-import subprocess
-import time
-from pathlib import Path
-from typing import Any
+from tests.chaos.office import Killer, Office, figures, private_office
+from tests.chaos.pace import Step
 
-import psycopg
-
-from tests.chaos.ground import Ground, private_ground
-
-CAST = ("-m", "tests.chaos.relay_kill_cast")
-WRITERS = 4
 DRAIN_LIMIT = 10.0  # seconds from the last write to the last effect
-LEADER = """
-SELECT application_name FROM pg_locks JOIN pg_stat_activity AS activity USING (pid)
-WHERE locktype = 'advisory' AND granted AND datname = current_database() AND application_name LIKE 'crm2 relay %'
-"""
-BEHIND = """
-SELECT (SELECT count(*) FROM core_event WHERE position IS NULL) + (SELECT count(*) FROM core_parked)
-     + (SELECT sum(head.position - each.position) FROM core_subscription AS each, core_relayhead AS head)
-"""
-ZERO = ("lost", "unknown", "dup", "inversions", "gaps", "parked")
+ZERO = ("lost", "unknown", "dup", "inversions", "gaps", "parked", "dead")
 
 
 def run(*, writes: int, kills: int) -> tuple[bool, str]:
     """Whether the row passed, and its figures in one line."""
-    with private_ground() as ground:
-        ground.run(*CAST, "tables")
-        pace, ledgers = ground.folder / "pace", [ground.folder / f"ledger-{n}" for n in range(WRITERS)]
-        pace.touch()
-        relays = [ground.start(*CAST, "relay", log="relay.log") for _ in range(2)]
-        with ground.connect() as database:
-            _leader(database, deadline=time.monotonic() + 60)
-            writers = _start_writers(ground, writes, kills, ledgers, pace)
-            killed = _kill_leaders(ground, database, relays, writers, kills, pace)
-            broken = [writer for writer in writers if writer.wait(timeout=120)]
-            last_write = max(ledger.stat().st_mtime for ledger in ledgers)
-            drained = _drain(database, since=last_write)
-        found = json.loads(ground.run(*CAST, "check", *map(str, ledgers)))
+    with private_office() as office:
+        paces = [Step(office.ground.folder / f"pace-{name}", kills) for name in ("relay", "worker", "consumer")]
+        for _ in range(2):
+            office.start_relay()
+            office.start_consumer()
+        office.start_web()
+        office.wait_for_leader()
+        office.start_writers(http=writes - writes // 5, direct=writes // 5, paces=paces)
+        office.start_sender(good=max(writes // 5, 20 * kills), bad=0, paces=paces)
+        killed = _kill(office, kills, paces)
+        last_write = office.finish_writing(timeout=300)
+        drained = office.drained(since=last_write, within=3 * DRAIN_LIMIT)
+        office.wait_for_quiet_consumers()
+        found = office.check()
     passed = (
-        not broken
-        and all(found[name] == 0 for name in ZERO)
-        and found["effects"] == writes
-        and found["retried"] > 0
-        and killed == kills
+        all(found[name] == 0 for name in ZERO)
+        and found["effects"] == found["events"]
+        and found["events"] >= writes
+        and killed == [kills] * 3
         and drained is not None
         and drained <= DRAIN_LIMIT
     )
-    figures = " ".join(f"{name}={found[name]}" for name in (*ZERO, "effects", "retried"))
-    return passed, f"{figures} kills={killed} drained={'never' if drained is None else f'{drained:.1f}s'}"
+    kept = f"kills={'+'.join(map(str, killed))} drained={'never' if drained is None else f'{drained:.1f}s'}"
+    return passed, f"{figures(found)} {kept}"
 
 
-def _start_writers(
-    ground: Ground, writes: int, kills: int, ledgers: list[Path], pace: Path
-) -> list[subprocess.Popen[bytes]]:
-    shares = [writes // WRITERS + (number < writes % WRITERS) for number in range(WRITERS)]
-    return [
-        ground.start(
-            *CAST, "write", str(number), str(share), str(kills), str(ledgers[number]), str(pace), log="writers.log"
-        )
-        for number, share in enumerate(shares)
-    ]
+def _kill(office: Office, kills: int, paces: list[Step]) -> list[int]:
+    """Kills all three kinds at once; returns how many of each died while writers were writing."""
+    with office.ground.connect() as database:
 
+        def leader() -> int | None:
+            found = office.leader(database)
+            return found.pid if found else None
 
-def _kill_leaders(
-    ground: Ground,
-    database: psycopg.Connection[Any],
-    relays: list[subprocess.Popen[bytes]],
-    writers: list[subprocess.Popen[bytes]],
-    kills: int,
-    pace: Path,
-) -> int:
-    """Kills the leader at random moments of its work; returns how often, while writers were writing."""
-    dice, killed = random.Random("R4/killer"), 0  # noqa: S311
-    deadline = time.monotonic() + 60 + 10 * kills
-    while killed < kills and time.monotonic() < deadline and any(writer.poll() is None for writer in writers):
-        pid = _leader(database, deadline)
-        victim = next((relay for relay in relays if relay.pid == pid), None)
-        if victim is None:  # the server still holds the session of one that is dead
-            time.sleep(0.02)
-            continue
-        time.sleep(dice.uniform(0.0, 0.6))
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.wait()
-        killed += 1
-        with pace.open("ab") as file:
-            file.write(b".")
-        relays.remove(victim)
-        relays.append(ground.start(*CAST, "relay", log="relay.log"))
-    return killed
+        def worker() -> int | None:
+            return workers[0] if len(workers := office.web_workers()) > 1 else None  # the older of two
 
+        def consumer() -> int | None:
+            found = office.reading_consumer()
+            return found.pid if found else None
 
-def _leader(database: psycopg.Connection[Any], deadline: float) -> int:
-    """The process id of the leading relay, waited for."""
-    while time.monotonic() < deadline:
-        row = database.execute(LEADER).fetchone()
-        if row:
-            return int(row[0].rsplit(" ", 1)[1])
-        time.sleep(0.02)
-    raise TimeoutError("no relay leads")
+        def bury(pid: int) -> None:
+            for each in [*office.relays, *office.consumers]:
+                if each.pid == pid:
+                    each.wait()
 
-
-def _drain(database: psycopg.Connection[Any], *, since: float) -> float | None:
-    """Seconds from `since` until every subscription is at the head and nothing is parked; None: it never happens."""
-    while time.time() < since + 3 * DRAIN_LIMIT:
-        if database.execute(BEHIND).fetchone()[0] == 0:
-            return time.time() - since
-        time.sleep(0.05)
-    return None
+        killers = [
+            Killer(office, kills, paces[0], leader, lambda pid: (bury(pid), office.start_relay())[0]),
+            Killer(office, kills, paces[1], worker, lambda _pid: None),
+            Killer(office, kills, paces[2], consumer, lambda pid: (bury(pid), office.start_consumer())[0]),
+        ]
+        for killer in killers:
+            killer.start()
+        for killer in killers:
+            killer.join()
+    return [killer.killed for killer in killers]

@@ -1,13 +1,10 @@
-"""The processes of R4: `relay` with the harness's handlers, `write` with its ledger, `check` that judges.
+"""Processes of R4: `relay` with the harness's handlers, `write` that emits in hard ways, with its ledger.
 
-Run as `python -m tests.chaos.relay_kill_cast relay | write ... | check ...` on the ground's private database.
+Run as `python -m tests.chaos.relay_kill_cast tables | relay | write ...` on the ground's private database.
 """
 
 import argparse
-import json
-import os
 import random
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from django.db import connection, transaction  # noqa: E402
 
 from apps.core.events import emit, on  # noqa: E402
 from apps.core.models import Event, Parked  # noqa: E402
+from tests.chaos.pace import Pace  # noqa: E402
 
 PLAIN, FLAKY = "chaos.plain", "chaos.flaky"
 TABLES = """
@@ -71,11 +69,8 @@ class RolledBack(Exception):
     pass
 
 
-def write(number: int, writes: int, ledger: Path, pace: Path, kills: int) -> None:
-    """Commits `writes` events; the ledger gets `ok|fail <event id>` lines, flushed after each outcome.
-
-    The writer keeps pace with the killer: the pace file grows by a byte with every kill.
-    """
+def write(number: int, writes: int, ledger: Path, pace: Pace) -> None:
+    """Commits `writes` events; the ledger gets `ok|fail <event id>` lines, flushed after each outcome."""
     dice = random.Random(f"R4/{number}")  # noqa: S311
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM chaos_thing ORDER BY id")
@@ -83,10 +78,7 @@ def write(number: int, writes: int, ledger: Path, pace: Path, kills: int) -> Non
     done = 0
     with ledger.open("a", buffering=1) as book:
         while done < writes:
-            while kills and done / writes > (pace.stat().st_size + 1) / kills:
-                if os.getppid() == 1:
-                    sys.exit("the harness is gone")
-                time.sleep(0.01)
+            pace.keep(done / writes)
             fate = dice.random()
             held = dice.uniform(0.2, 1.0) if fate < 0.02 else 0.0
             event_id = None
@@ -109,7 +101,7 @@ def _bump(thing_id: UUID) -> UUID:
         deal_id, version = cursor.fetchone()
         cursor.execute("UPDATE chaos_thing SET version = version + 1 WHERE id = %s", [thing_id])
     thing = Thing(thing_id, deal_id, version + 1)
-    return emit("thing.changed", thing, actor=None, payload={"thing_id": thing_id}, deal_id=deal_id).id
+    return emit("deal.thing.changed", thing, actor=None, payload={"thing_id": thing_id}, deal_id=deal_id).id
 
 
 def make_tables() -> None:
@@ -124,69 +116,23 @@ def make_tables() -> None:
             cursor.execute("INSERT INTO chaos_thing (id, deal_id) VALUES (%s, %s)", [thing_id, deal_id])
 
 
-# --- check: reads the database and the ledgers -----------------------------------------------------------------------
-def check(ledgers: list[Path]) -> dict[str, int]:
-    """What the run has left behind, as counts that ought to be 0, and the effects."""
-    book = [line.split() for ledger in ledgers for line in ledger.read_text().splitlines()]
-    ok = {UUID(event_id) for outcome, event_id in book if outcome == "ok"}
-    failed = {UUID(event_id) for outcome, event_id in book if outcome == "fail"}
-    events = set(Event.objects.values_list("id", flat=True))
-    effects = {
-        name: _column("SELECT event_id FROM chaos_effect WHERE subscription = %s", name) for name in (PLAIN, FLAKY)
-    }
-    return {
-        "lost": len(ok - events) + sum(len(ok - set(each)) for each in effects.values()),
-        "unknown": len(events - ok) + len(failed & events) + sum(len(set(each) - ok) for each in effects.values()),
-        "dup": sum(len(each) - len(set(each)) for each in effects.values()),
-        "inversions": _one(
-            "SELECT count(*) FROM (SELECT version, lag(version) OVER (PARTITION BY aggregate_id ORDER BY position)"
-            " AS past FROM core_event) AS log WHERE version <> coalesce(past, 0) + 1"
-        )
-        + _one(
-            "SELECT count(*) FROM (SELECT version, lag(version) OVER (PARTITION BY subscription, aggregate_id"
-            " ORDER BY n) AS past FROM chaos_effect) AS seen WHERE version <> coalesce(past, 0) + 1"
-        ),
-        "gaps": _one("SELECT count(*) FROM core_event WHERE position IS NULL")
-        + _one("SELECT coalesce(max(position), 0) - count(position) + coalesce(min(position), 1) - 1 FROM core_event")
-        + _one("SELECT abs(position - (SELECT count(*) FROM core_event)) FROM core_relayhead"),
-        "parked": _one("SELECT count(*) FROM core_parked"),
-        "effects": min(len(each) for each in effects.values()),
-        "retried": sum(fails_first(event_id) for event_id in ok),
-    }
-
-
-def _column(sql: str, *params: object) -> list[UUID]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        return [row[0] for row in cursor.fetchall()]
-
-
-def _one(sql: str) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return int(cursor.fetchone()[0])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     roles = parser.add_subparsers(dest="role", required=True)
     roles.add_parser("tables")
     roles.add_parser("relay")
     writer = roles.add_parser("write")
-    for name in ("number", "writes", "kills"):
+    for name in ("number", "writes"):
         writer.add_argument(name, type=int)
-    for name in ("ledger", "pace"):
-        writer.add_argument(name, type=Path)
-    roles.add_parser("check").add_argument("ledgers", nargs="+", type=Path)
+    writer.add_argument("ledger", type=Path)
+    writer.add_argument("paces", nargs="*")
     options = parser.parse_args()
     if options.role == "tables":
         make_tables()
     elif options.role == "relay":
         call_command("relay")
-    elif options.role == "write":
-        write(options.number, options.writes, options.ledger, options.pace, options.kills)
     else:
-        print(json.dumps(check(options.ledgers)))
+        write(options.number, options.writes, options.ledger, Pace(options.paces))
 
 
 if __name__ == "__main__":
