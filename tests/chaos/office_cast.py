@@ -57,6 +57,7 @@ class Writer:
         self.port, self.dice = port, random.Random(f"office/{number}")  # noqa: S311
         self.http = self._new()
         self.attempts = self.answered = 0
+        self.asked_at = 0.0
         self.deals: list[list[Any]] = []  # id, version
         body = {"email": EMAIL, "password": PASSWORD}
         self.token = ""
@@ -73,6 +74,9 @@ class Writer:
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
         self.attempts += 1
+        if time.monotonic() > self.asked_at + 15:  # the server closes connections that are idle for longer
+            self.http.close()
+        self.asked_at = time.monotonic()
         try:
             self.http.request(method, path, None if body is None else json.dumps(body), sent)
             answer = self.http.getresponse()
