@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
-ROWS ?= R4
+ROWS ?= R4 R5 R6 R7
 BASE_URL ?= http://127.0.0.1:$(or $(PORT),8080)
 
 .PHONY: up test check smoke bench chaos fmt lock matrix messages openapi clean

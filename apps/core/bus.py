@@ -36,6 +36,7 @@ TROUBLES = {
     "unroutable": _("No queue is bound to the exchange."),
     "refused": _("The broker refused a message."),
     "unconfirmed": _("The broker takes messages and does not confirm them."),
+    "failed": _("An event cannot be sent: the relay's log says why."),
 }
 
 
@@ -132,8 +133,14 @@ def connected(**options: Any) -> Iterator[amqp.Connection]:
     :raises OSError, amqp.AMQPError: if the broker does not answer, refuses, or is silent for 15 seconds when asked
     """
     waits = {"read_timeout": IO_SECONDS, "write_timeout": IO_SECONDS}
+    # Over TLS the certificate is verified anyway; the name in it only if one is asked for: None is the URL's.
+    tls = {"server_hostname": None} if settings.RABBITMQ_URL.startswith("amqps:") else False
     broker = Connection(
-        settings.RABBITMQ_URL, heartbeat=HEARTBEAT, connect_timeout=CONNECT_SECONDS, transport_options=waits | options
+        settings.RABBITMQ_URL,
+        ssl=tls,
+        heartbeat=HEARTBEAT,
+        connect_timeout=CONNECT_SECONDS,
+        transport_options=waits | options,
     )
     connection: amqp.Connection = broker.transport.establish_connection()
     try:

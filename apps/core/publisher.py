@@ -153,6 +153,7 @@ class Publisher:
                 log.warning("publisher lost the database", extra={"reason": type(error).__name__})
             except Exception:
                 log.exception("publisher failed", extra={"subscription": bus.SUBSCRIPTION})
+                self._note("failed")
             finally:
                 connection.close()
             if time.monotonic() > started + 2 * LONGEST_PAUSE:

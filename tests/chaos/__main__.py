@@ -12,8 +12,8 @@ ROWS = {"R4": relay_kill.run, "R5": broker_kill.run, "R6": broker_full.run, "R7"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("rows", nargs="+", help=f"rows to run: {', '.join(ROWS)}")
-    parser.add_argument("--writes", type=int, default=2000, help="writes, or good messages (2000)")
-    parser.add_argument("--kills", type=int, default=20, help="kill -9 of the process under test (20)")
+    parser.add_argument("--writes", type=int, default=10_000, help="writes, or good messages (10000)")
+    parser.add_argument("--kills", type=int, default=50, help="kill -9 of each kind of process under test (50)")
     options = parser.parse_args()
     rows = [row for given in options.rows for row in given.split(",") if row]
     if unknown := [row for row in rows if row not in ROWS]:

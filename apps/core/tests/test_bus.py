@@ -120,5 +120,21 @@ def test_what_the_connection_failed_of(error, code):
     assert code in bus.TROUBLES
 
 
+@pytest.mark.parametrize(("url", "ssl"), [("amqp://h", False), ("amqps://h", {"server_hostname": None})])
+def test_over_tls_the_brokers_name_is_verified(settings, monkeypatch, url, ssl):
+    """None stands for the host of the URL; without it any valid certificate would do."""
+    asked = {}
+
+    def connection(_url, **options):
+        asked.update(options)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(bus, "Connection", connection)
+    settings.RABBITMQ_URL = url
+    with pytest.raises(ConnectionRefusedError), bus.connected():
+        pass
+    assert asked["ssl"] == ssl
+
+
 def test_the_suite_has_no_broker_unless_it_asks():
     assert settings.RABBITMQ_URL == ""

@@ -201,6 +201,16 @@ class TestTrouble:
         assert wait_until(lambda: row().position == 3, seconds=5)
         running.stop()
 
+    def test_an_event_that_cannot_be_sent_is_an_alarm_too(self, start, on_bus, happen, monkeypatch):
+        with monkeypatch.context() as patched:
+            patched.setattr(bus, "message", lambda event: 1 / 0)
+            start()
+            happen("deal.a")
+            number()
+            assert wait_until(lambda: row().error == "failed")
+            assert row().position == 0
+        assert wait_until(lambda: row().position == 1)
+
     def test_a_connection_that_is_cut_is_made_anew(self, start, on_bus, happen):
         start()
         happen("deal.before")
