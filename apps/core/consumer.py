@@ -212,8 +212,7 @@ class Consumer:
 
         :raises OSError, amqp.AMQPError: if the broker does not take it; it is then delivered again
         """
-        came = {name: value for name, value in _delivery(message).headers.items() if name != "x-delivery-count"}
-        headers = came | {
+        headers = _delivery(message).headers | {
             "x-reason": reason,
             "x-tries": tries,
             "x-exchange": message.delivery_info["exchange"],

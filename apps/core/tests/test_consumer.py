@@ -181,7 +181,6 @@ class TestReading:
         assert handler.seen == ["raise"] * 5 + ["after"]
         headers = dead.properties["application_headers"]
         assert (headers["x-reason"], headers["x-tries"]) == ("ValueError: of …", 5)
-        assert "x-delivery-count" not in headers, "sent back, it begins anew"
 
     def test_what_kills_the_consumer_is_dead_after_five_deaths(self, queue, start, handler):
         queue.put("die")
