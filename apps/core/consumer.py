@@ -48,6 +48,10 @@ class Elsewhere(Exception):
     """The message is not for this consumer: acknowledged, counted, nothing else."""
 
 
+class Failed(Exception):
+    """The handler raised; the cause is what."""
+
+
 class Away(Exception):
     """The database did not come back while the message was held."""
 
@@ -162,16 +166,15 @@ class Consumer:
             log.info("message is not for us", extra={"count": self.counts["elsewhere"]})
         except Malformed as error:
             self._bury(broker, message, error.code, tries)
-        except (Away, *bus.ERRORS):
-            raise
-        except Exception as error:
+        except Failed as failure:
+            cause = failure.__cause__ or failure
             self.counts["failed"] += 1
-            reason = subscriptions.describe(error)
+            reason = subscriptions.describe(cause)
             if tries < MOST_TRIES:
                 log.warning("message failed", extra={"reason": reason, "count": tries})
                 channel.basic_reject(message.delivery_tag, requeue=True)
                 return
-            log.error("message failed for good", exc_info=error, extra={"reason": reason, "count": tries})
+            log.error("message failed for good", exc_info=cause, extra={"reason": reason, "count": tries})
             self._bury(broker, message, reason, tries)
         else:
             self.counts["done" if done else "repeated"] += 1
@@ -182,15 +185,19 @@ class Consumer:
     def _handled(self, broker: amqp.Connection, delivery: Delivery) -> bool:
         """The handler's effect; while the database is away the message is held and tried again.
 
-        :raises Away: if that takes longer than ten minutes, or we are asked to end meanwhile
+        :raises Malformed, Elsewhere: as the handler
+        :raises Failed: if it raised anything else
+        :raises Away: if the database is away for longer than ten minutes, or we are asked to end meanwhile
         """
         until, pause = time.monotonic() + HOLD_SECONDS, FIRST_PAUSE
         while True:
             try:
                 return self._handle(delivery)
-            except DatabaseError as error:
-                if not away(error):
-                    raise
+            except (Malformed, Elsewhere):
+                raise
+            except Exception as error:
+                if not isinstance(error, DatabaseError) or not away(error):
+                    raise Failed from error
                 log.warning("message waits for the database", extra={"reason": subscriptions.describe(error)})
                 connection.close()
             self._wait(broker, pause)

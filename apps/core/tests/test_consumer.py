@@ -182,6 +182,17 @@ class TestReading:
         headers = dead.properties["application_headers"]
         assert (headers["x-reason"], headers["x-tries"]) == ("ValueError: of …", 5)
 
+    def test_an_error_that_looks_like_the_brokers_is_still_the_handlers(self, queue):
+        def fail(delivery: Delivery) -> bool:
+            raise ConnectionRefusedError("somebody else's")
+
+        queue.put("x")
+        one = Running(fail)
+        (dead,) = queue.dead()
+        one.stop()
+        assert dead.properties["application_headers"]["x-tries"] == 5
+        assert dead.properties["application_headers"]["x-reason"].startswith("ConnectionRefusedError")
+
     def test_what_kills_the_consumer_is_dead_after_five_deaths(self, queue, start, handler):
         queue.put("die")
         queue.put("after")
