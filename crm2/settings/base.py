@@ -103,6 +103,7 @@ INSTALLED_APPS = [
     "apps.auth",
     "apps.crm",
     "apps.payments",
+    "apps.notifications",
 ]
 
 MIDDLEWARE = [
