@@ -9,9 +9,9 @@ from typing import Any
 
 import django
 from celery import Celery
-from celery.signals import before_task_publish, setup_logging, task_postrun, task_prerun
+from celery.signals import before_task_publish, heartbeat_sent, setup_logging, task_postrun, task_prerun
 
-from apps.core import context
+from apps.core import alive, context
 from crm2 import servers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
@@ -32,6 +32,12 @@ app.conf.beat_schedule = {
 @setup_logging.connect
 def keep_our_logging(**_: Any) -> None:
     """Django has configured the logs; that this is connected keeps Celery from doing it again."""
+
+
+@heartbeat_sent.connect
+def say_alive(**_: Any) -> None:
+    """From the loop of the worker's main process, every few seconds while it is joined to the broker."""
+    alive.say("worker")
 
 
 @before_task_publish.connect

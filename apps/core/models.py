@@ -142,6 +142,16 @@ class JobRun(models.Model):
         return f"{self.job} {self.slot:%Y-%m-%d %H:%M:%S}"
 
 
+class ProcessBeat(models.Model):
+    """When a process of this kind (`worker`, `beat`) was last seen at work; one row for any number of them."""
+
+    name = models.CharField(max_length=20, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.at:%Y-%m-%d %H:%M:%S}"
+
+
 class Versioned(models.Model):
     """An aggregate: its version grows by one with every change, and its events carry that version."""
 

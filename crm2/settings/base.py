@@ -28,6 +28,8 @@ if PRODUCTION:
         environment.refuse_weak_secret("AUTH_JWT_SECRET_PREVIOUS", env.str("AUTH_JWT_SECRET_PREVIOUS"))
     for name in ("DATABASE_URL", "REDIS_URL"):
         environment.refuse_weak_password(name, env.str(name))
+    if env.str("RABBITMQ_URL", default=""):
+        environment.refuse_weak_password("RABBITMQ_URL", env.str("RABBITMQ_URL"))
     if env.bool("DEBUG", default=False):
         raise ImproperlyConfigured("DEBUG must be off in production.")
 else:
@@ -56,6 +58,9 @@ EMBEDDED_POSTGRES = not env.str("DATABASE_URL", default="")
 EMBEDDED_REDIS = not env.str("REDIS_URL", default="")
 DATABASE_URL = env.str("DATABASE_URL", default="") or embedded.postgres_url(EMBEDDED_HOME)
 REDIS_URL = env.str("REDIS_URL", default="") or embedded.redis_url(EMBEDDED_HOME)
+RABBITMQ_URL = env.str("RABBITMQ_URL", default="")
+if RABBITMQ_URL and urlparse(RABBITMQ_URL).scheme not in ("amqp", "amqps"):
+    raise ImproperlyConfigured("RABBITMQ_URL must be an amqp:// or amqps:// URL.")
 if urlparse(DATABASE_URL).scheme not in ("postgres", "postgresql"):
     raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// URL.")
 if urlparse(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
@@ -107,6 +112,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "crm2.health.ProbeMiddleware",
     "apps.core.middleware.TrustedProxyMiddleware",
     "apps.core.middleware.TraceMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -241,7 +247,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "crm2.beat:SlotScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 
 # --- Security ---------------------------------------------------------------------------------------------------------
@@ -256,7 +262,6 @@ if PRODUCTION:
     SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=True)
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])  # addresses or networks
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # TrustedProxyMiddleware drops it from anyone else
 

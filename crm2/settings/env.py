@@ -19,7 +19,7 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 MIN_SECRET_LENGTH = 50
 MIN_SECRET_BITS = 128
 PLACEHOLDERS = ("change_me", "changeme", "change-me", "example", "insecure", "placeholder", "secret_key", "your-")
-WEAK_PASSWORDS = {"", "admin", "crm", "guest", "password", "postgres", "redis", "root", "secret", "test"}
+WEAK_PASSWORDS = {"", "admin", "crm", "guest", "password", "postgres", "rabbitmq", "redis", "root", "secret", "test"}
 
 env = environ.Env()
 
@@ -44,7 +44,9 @@ def _read_secret_files() -> None:
 
 
 SECRETS = {"SECRET_KEY", "AUTH_JWT_SECRET", "AUTH_JWT_SECRET_PREVIOUS", "DATABASE_URL", "REDIS_URL",
-           "AUTH_BOOTSTRAP_PASSWORD"}  # fmt: skip
+           "RABBITMQ_URL", "AUTH_BOOTSTRAP_PASSWORD"}  # fmt: skip
+SCHEMES = {"DATABASE_URL": ("postgresql", "postgres"), "REDIS_URL": ("redis", "rediss", "unix"),
+           "RABBITMQ_URL": ("amqp", "amqps")}  # fmt: skip
 
 
 def development_secrets(folder: Path) -> None:
@@ -86,7 +88,7 @@ def refuse_weak_secret(name: str, value: str) -> None:
 
 def refuse_weak_password(name: str, url: str) -> None:
     """:raises ImproperlyConfigured: if it is no URL of its store, or carries a password that everyone tries first"""
-    schemes = ("postgresql", "postgres") if name == "DATABASE_URL" else ("redis", "rediss", "unix")
+    schemes = SCHEMES[name]
     try:
         parsed = urlparse(url)
         known = parsed.scheme in schemes and (parsed.port or True)

@@ -25,6 +25,7 @@ if _worker:
     CHANNEL_LAYERS["default"]["CONFIG"] = {"hosts": [REDIS_URL]}
 CACHES["default"]["KEY_PREFIX"] = "crm2-test"
 STRICT_IF_MATCH = False
+RABBITMQ_URL = ""  # a test that needs a broker runs one of its own
 TEST_REQUEST_DEFAULT_FORMAT = "json"
 REST_FRAMEWORK["TEST_REQUEST_DEFAULT_FORMAT"] = "json"
 WHITENOISE_USE_FINDERS = False  # every test client builds the middleware anew; looking for files costs 36 ms
