@@ -10,6 +10,8 @@ from typing import Any
 import django
 from celery import Celery
 from celery.signals import before_task_publish, heartbeat_sent, setup_logging, task_postrun, task_prerun
+from django.conf import settings
+from kombu import Exchange, Queue
 
 from apps.core import alive, context
 from crm2 import servers
@@ -20,10 +22,21 @@ django.setup()
 
 OFTEN = timedelta(minutes=15)
 
-app = Celery("crm2")
+app = Celery("crm2", task_cls="apps.core.work:Guarded")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+if settings.CELERY_ON_RABBITMQ:
+    app.conf.task_queues = [
+        Queue(
+            settings.CELERY_TASK_DEFAULT_QUEUE,
+            Exchange(settings.CELERY_TASK_DEFAULT_EXCHANGE, type=settings.CELERY_TASK_DEFAULT_EXCHANGE_TYPE),
+            routing_key=settings.CELERY_TASK_DEFAULT_ROUTING_KEY,
+            # Runs are counted by apps.core.work; the broker's own limit (20 where none is given) would drop a message
+            # that was only prefetched by workers that died.
+            queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 1000},
+        )
+    ]
 app.autodiscover_tasks(related_name="jobs", force=True)
-# A rare job is offered often and does its slot once: a beat that is restarted every day still runs the daily ones.
+# A rare job is offered often and does its slot once: a worker that dies at a daily one costs minutes, not a day.
 app.conf.beat_schedule = {
     name: {"task": name, "schedule": min(job.every, OFTEN)} for name, job in app.tasks.items() if hasattr(job, "every")
 }

@@ -234,10 +234,20 @@ SPECTACULAR_SETTINGS = {
 PAYMENTS_ALLOWED_CURRENCIES = env.list("PAYMENTS_ALLOWED_CURRENCIES", default=["RUB"])
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------
-_broker = env.str("CELERY_BROKER_URL", default="") or REDIS_URL
+CELERY_APP = "crm2.celery.app"
+_broker = env.str("CELERY_BROKER_URL", default="") or RABBITMQ_URL or REDIS_URL
 CELERY_BROKER_URL = _broker.replace("unix://", "redis+socket://", 1)
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 300}
-CELERY_TASK_DEFAULT_QUEUE = "crm.default"
+CELERY_ON_RABBITMQ = urlparse(CELERY_BROKER_URL).scheme in ("amqp", "amqps", "pyamqp")
+# Seconds between attempts to reach a broker that is away: it is found soon after it is back.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"interval_start": 0.2, "interval_step": 0.5, "interval_max": 3} | (
+    {"confirm_publish": True} if CELERY_ON_RABBITMQ else {"visibility_timeout": 300, "socket_connect_timeout": 2}
+)
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_TASK_DEFAULT_QUEUE = CELERY_TASK_DEFAULT_ROUTING_KEY = "crm.default"
+CELERY_TASK_DEFAULT_EXCHANGE, CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "crm.jobs", "topic"
+# Less than the visibility timeout: nothing is handed out a second time while somebody is at it.
+CELERY_TASK_SOFT_TIME_LIMIT, CELERY_TASK_TIME_LIMIT = 240, 270
+CELERY_RESULT_EXPIRES = None  # there are no results to clean up
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
