@@ -8,6 +8,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from apps.auth.models import Role, User, UserRole
+from apps.core.breaker import redis_breaker
 from crm2 import servers
 
 PASSWORD = "Зимний-лес-2026"
@@ -19,6 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_cache() -> None:
+    redis_breaker.reset()
     cache.clear()
 
 

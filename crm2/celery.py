@@ -4,6 +4,7 @@ The trace id travels in the message header, so that what a job writes carries th
 """
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -13,12 +14,14 @@ from celery.signals import before_task_publish, heartbeat_sent, setup_logging, t
 from django.conf import settings
 from kombu import Exchange, Queue
 
-from apps.core import alive, context
+from apps.core import context
 from crm2 import servers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
 servers.hold()
 django.setup()
+
+from apps.core import alive  # noqa: E402 - needs the setup
 
 OFTEN = timedelta(minutes=15)
 
@@ -36,10 +39,19 @@ if settings.CELERY_ON_RABBITMQ:
         )
     ]
 app.autodiscover_tasks(related_name="jobs", force=True)
-# A rare job is offered often and does its slot once: a worker that dies at a daily one costs minutes, not a day.
-app.conf.beat_schedule = {
-    name: {"task": name, "schedule": min(job.every, OFTEN)} for name, job in app.tasks.items() if hasattr(job, "every")
-}
+
+
+def schedule(tasks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Beat's schedule of the periodic jobs among these.
+
+    A rare job is offered often and does its slot once: a worker that dies at a daily one costs minutes, not a day.
+    """
+    return {
+        name: {"task": name, "schedule": min(job.every, OFTEN)} for name, job in tasks.items() if hasattr(job, "every")
+    }
+
+
+app.conf.beat_schedule = schedule(app.tasks)
 
 
 @setup_logging.connect

@@ -19,10 +19,9 @@ import redis
 from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
 from kombu import Connection
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from apps.core import relay
+from apps.core.breaker import REDIS_OPTIONS
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +122,7 @@ def _alive(name: str, silence: Any, more: dict[str, Any]) -> Found:
 
 
 def redis_() -> dict[str, Found]:
-    client = redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
-    )
+    client = redis.Redis.from_url(settings.REDIS_URL, **REDIS_OPTIONS)
     try:
         client.ping()
     finally:

@@ -7,6 +7,7 @@ from urllib.parse import urlparse
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.breaker import REDIS_OPTIONS
 from crm2 import embedded
 from crm2.settings import env as environment
 from crm2.settings.env import BASE_DIR, env
@@ -84,7 +85,7 @@ DATABASES = {"default": _database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL,
-                      "KEY_PREFIX": "crm2"}}  # fmt: skip
+                      "KEY_PREFIX": "crm2", "OPTIONS": REDIS_OPTIONS}}  # fmt: skip
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
                               "CONFIG": {"hosts": [REDIS_URL]}}}  # fmt: skip
 
