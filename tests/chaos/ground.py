@@ -32,6 +32,10 @@ class Ground:
             "LOG_LEVEL": "INFO",
         }
 
+    def surround(self, **variables: str) -> None:
+        """Adds to the environment of the processes that start from now on."""
+        self._env |= variables
+
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.database_url, autocommit=True)
 
