@@ -14,6 +14,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core import live
 from apps.core.api.problems import plain_response
 from apps.core.api.views import PUBLIC, ApiRequest, ApiViewSet, route
 from apps.core.errors import DomainError, Unavailable
@@ -66,6 +67,7 @@ class HealthOut(serializers.Serializer[Any]):
     info = serializers.DictField(child=PartOut(), help_text="The parts that are up.")
     error = serializers.DictField(child=PartOut(), help_text="The parts that are down.")
     details = serializers.DictField(child=PartOut(), help_text="All parts.")
+    maintenance = serializers.CharField(required=False, help_text="What everybody should know now; absent if nothing.")
 
 
 class HealthViewSet(ApiViewSet):
@@ -87,6 +89,8 @@ class HealthViewSet(ApiViewSet):
             "error": {name: each for name, each in details.items() if each["status"] == "down"},
             "details": details,
         }
+        if notice := live.maintenance_message():
+            body["maintenance"] = notice
         return Response(body, status=200 if up else 503)
 
 

@@ -155,10 +155,20 @@ def publisher_alarm() -> str:
     return f"publishing fails since {since}: {said.get('error', '')}" if since else ""
 
 
+def consul() -> dict[str, Found]:
+    """Disabled without CONSUL_ENABLED."""
+    if not settings.CONSUL_ENABLED:
+        return {"consul": DISABLED}
+    from crm2 import discovery  # noqa: PLC0415 - its client is loaded where there is a Consul
+
+    return {"consul": Found(up=True) if discovery.has_leader() else Found(up=False, reason="no leader")}
+
+
 PROBES: dict[str, tuple[Probe, tuple[str, ...]]] = {
     "database": (database, DATABASE_PARTS),
     "redis": (redis_, ("redis",)),
     "rabbitmq": (rabbitmq, ("rabbitmq",)),
+    "consul": (consul, ("consul",)),
 }
 
 

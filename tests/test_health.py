@@ -15,7 +15,7 @@ from apps.core.middleware import SchemaGuardMiddleware
 from crm2 import health, probes
 from crm2.probes import Found, Lookout
 
-PARTS = {"database", "migrations", "relay", "worker", "beat", "redis", "rabbitmq"}
+PARTS = {"database", "migrations", "relay", "worker", "beat", "redis", "rabbitmq", "consul"}
 
 
 @pytest.fixture(autouse=True)

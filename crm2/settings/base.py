@@ -261,6 +261,21 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "crm2.beat:SlotScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 
+# --- Consul: optional (docs/runbooks/consul.md) -----------------------------------------------------------------------
+CONSUL_ENABLED = env.bool("CONSUL_ENABLED", default=False)
+CONSUL_HTTP_ADDR = env.str("CONSUL_HTTP_ADDR", default="") or "http://127.0.0.1:8500"
+if "://" not in CONSUL_HTTP_ADDR:
+    CONSUL_HTTP_ADDR = f"http://{CONSUL_HTTP_ADDR}"
+CONSUL_HTTP_TOKEN = env.str("CONSUL_HTTP_TOKEN", default="")
+CONSUL_HTTP_TIMEOUT = env.int("CONSUL_HTTP_TIMEOUT", default=5000)  # milliseconds
+CONSUL_SERVICE_NAME = env.str("CONSUL_SERVICE_NAME", default="crm2")
+CONSUL_SERVICE_ADDRESS = env.str("CONSUL_SERVICE_ADDRESS", default="127.0.0.1")
+CONSUL_SERVICE_PORT = env.int("CONSUL_SERVICE_PORT", default=8080)
+if CONSUL_ENABLED:
+    environment.refuse_bad_address("CONSUL_HTTP_ADDR", CONSUL_HTTP_ADDR)
+    if CONSUL_HTTP_TIMEOUT <= 0:
+        raise ImproperlyConfigured("CONSUL_HTTP_TIMEOUT must be a positive number of milliseconds.")
+
 # --- Security ---------------------------------------------------------------------------------------------------------
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -44,7 +44,7 @@ def _read_secret_files() -> None:
 
 
 SECRETS = {"SECRET_KEY", "AUTH_JWT_SECRET", "AUTH_JWT_SECRET_PREVIOUS", "DATABASE_URL", "REDIS_URL",
-           "RABBITMQ_URL", "AUTH_BOOTSTRAP_PASSWORD"}  # fmt: skip
+           "RABBITMQ_URL", "AUTH_BOOTSTRAP_PASSWORD", "CONSUL_HTTP_TOKEN"}  # fmt: skip
 SCHEMES = {"DATABASE_URL": ("postgresql", "postgres"), "REDIS_URL": ("redis", "rediss", "unix"),
            "RABBITMQ_URL": ("amqp", "amqps")}  # fmt: skip
 
@@ -103,6 +103,17 @@ def refuse_weak_password(name: str, url: str) -> None:
         raise ImproperlyConfigured(f"{name} carries a default password.")
     if any(placeholder in word for placeholder in PLACEHOLDERS):
         raise ImproperlyConfigured(f"{name} carries a placeholder password.")
+
+
+def refuse_bad_address(name: str, url: str) -> None:
+    """:raises ImproperlyConfigured: if it is no http:// or https:// address of a server"""
+    try:
+        parsed = urlparse(url)
+        good = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ImproperlyConfigured(f"{name} must be an address such as http://127.0.0.1:8500.")
 
 
 def duration(name: str, default: str) -> int:

@@ -43,6 +43,8 @@ class Command(BaseCommand):
             "beat": [*celery, "beat", "--loglevel", "WARNING", "--pidfile="],
             "relay": [*python, "manage.py", "relay"],
         }  # fmt: skip
+        if settings.CONSUL_ENABLED:
+            commands["consul"] = [*python, "manage.py", "consul"]
         environment = {"LOG_LEVEL": "WARNING", **os.environ}  # one terminal for four: only what needs a look
         os.chdir(settings.BASE_DIR)
         code = launcher.run(commands, env=environment, on_ready=lambda: self._greet_when_up(port))
