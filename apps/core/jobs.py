@@ -42,7 +42,8 @@ def periodic(*, every: timedelta) -> Callable[[Job], Any]:
         name = f"{function.__module__}.{function.__name__}"
         PERIODIC[name] = every
 
-        @shared_task(name=name)
+        # An option, not set afterwards: the modules of jobs may be imported before the Celery app is made.
+        @shared_task(name=name, every=every)  # type: ignore[call-overload]
         @wraps(function)
         def run(*, slot: int | None = None, **_: Any) -> None:
             """`slot` is the beginning of the slot that is offered, in seconds of the epoch; the present one if None."""
@@ -51,7 +52,6 @@ def periodic(*, every: timedelta) -> Callable[[Job], Any]:
             for lost in _lost(name, offered):
                 _do(name, lost, function)
 
-        run.every = every  # type: ignore[attr-defined]
         return run
 
     return decorate

@@ -2,17 +2,26 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
-from tests.chaos import relay_kill
+from tests.chaos import job_kill, redis_away, relay_kill, two_beats
 
-ROWS = {"R4": relay_kill.run}
+ROWS: dict[str, Callable[[argparse.Namespace], tuple[bool, str]]] = {
+    "R4": lambda size: relay_kill.run(writes=size.writes, kills=size.kills or 20),
+    "R8": lambda size: job_kill.run_on_rabbitmq(jobs=size.jobs, kills=size.kills or 50),
+    "R8-redis": lambda size: job_kill.run_on_redis(jobs=size.jobs, kills=size.kills or 50),
+    "R9": lambda size: two_beats.run(seconds=size.seconds or 600),
+    "R23": lambda size: redis_away.run(seconds=size.seconds or 60),
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("rows", nargs="+", help=f"rows to run: {', '.join(ROWS)}")
-    parser.add_argument("--writes", type=int, default=2000, help="committed writes (2000)")
-    parser.add_argument("--kills", type=int, default=20, help="kill -9 of the process under test (20)")
+    parser.add_argument("--writes", type=int, default=2000, help="R4: committed writes (2000)")
+    parser.add_argument("--jobs", type=int, default=2000, help="R8: jobs (2000)")
+    parser.add_argument("--kills", type=int, help="kill -9 of the process under test (R4 20, R8 50)")
+    parser.add_argument("--seconds", type=int, help="how long it goes on (R9 600, R23 60)")
     options = parser.parse_args()
     rows = [row for given in options.rows for row in given.split(",") if row]
     if unknown := [row for row in rows if row not in ROWS]:
@@ -20,7 +29,7 @@ def main() -> int:
         return 2
     failed = False
     for row in rows:
-        passed, figures = ROWS[row](writes=options.writes, kills=options.kills)
+        passed, figures = ROWS[row](options)
         print(f"{row} {'pass' if passed else 'FAIL'} {figures}", flush=True)
         failed |= not passed
     return int(failed)

@@ -51,6 +51,11 @@ class Valkey:
             return bool(client.ping())
         return False
 
+    @property
+    def pid(self) -> int:
+        assert self._server is not None
+        return self._server.pid
+
     def kill(self) -> None:
         """`kill -9`."""
         if self._server is not None:

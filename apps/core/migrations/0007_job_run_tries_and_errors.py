@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("core", "0004_process_beat")]
+    dependencies = [("core", "0006_process_beat")]
     operations = [
         # Kept by the database too: the release before this one inserts rows without them.
         migrations.AddField(

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("core", "0005_job_run_tries_and_errors")]
+    dependencies = [("core", "0007_job_run_tries_and_errors")]
     operations = [
         migrations.CreateModel(
             name="CrashedJob",
