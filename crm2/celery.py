@@ -27,7 +27,7 @@ OFTEN = timedelta(minutes=15)
 
 app = Celery("crm2", task_cls="apps.core.work:Guarded")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-if settings.CELERY_ON_RABBITMQ:
+if settings.JOBS_ON_RABBITMQ:
     app.conf.task_queues = [
         Queue(
             settings.CELERY_TASK_DEFAULT_QUEUE,

@@ -19,7 +19,7 @@ from apps.core.api.problems import plain_response
 from apps.core.api.views import PUBLIC, ApiRequest, ApiViewSet, route
 from apps.core.errors import DomainError, Unavailable
 from apps.core.middleware import MigrationsPending
-from crm2.probes import Found, lookout
+from crm2.probes import Found, lookout, readiness
 
 _ALIVE = b'{"status":"ok"}'
 _READY = b'{"status":"ready"}'
@@ -48,7 +48,7 @@ def _ready() -> HttpResponse:
 
 def unreadiness() -> DomainError | None:
     """Why this process should get no requests now. Only the database counts: without the rest the API still works."""
-    parts = lookout.look()
+    parts = readiness.look()
     if not parts["database"].up:
         return Unavailable()
     return None if parts["migrations"].up else MigrationsPending()

@@ -219,3 +219,4 @@ class Lookout:
 
 
 lookout = Lookout(PROBES)
+readiness = Lookout({"database": PROBES["database"]})  # of its own: no other part may make it late

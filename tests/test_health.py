@@ -11,6 +11,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 
 from apps.core import alive, relay
+from apps.core.breaker import PATIENCE
 from apps.core.middleware import SchemaGuardMiddleware
 from crm2 import health, probes
 from crm2.probes import Found, Lookout
@@ -21,9 +22,11 @@ PARTS = {"database", "migrations", "relay", "worker", "beat", "redis", "rabbitmq
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(alive, "_said_at", {})
-    probes.lookout.forget()
+    for each in (probes.lookout, probes.readiness):
+        each.forget()
     yield
-    probes.lookout.forget()
+    for each in (probes.lookout, probes.readiness):
+        each.forget()
 
 
 @pytest.fixture
@@ -62,7 +65,8 @@ def see(monkeypatch):
     """Health that finds what the test says."""
 
     def pretend(**changes):
-        monkeypatch.setattr(probes.lookout, "look", lambda: found(**changes))
+        for each in (probes.lookout, probes.readiness):
+            monkeypatch.setattr(each, "look", lambda: found(**changes))
 
     return pretend
 
@@ -272,9 +276,15 @@ class TestReadiness:
     def test_of_this_database(self, own):
         assert health.unreadiness() is None
 
+    def test_a_redis_that_hangs_makes_it_neither_false_nor_late(self, own, settings, silent_port):
+        settings.REDIS_URL = f"redis://127.0.0.1:{silent_port}/0"
+        started = time.monotonic()
+        assert health.unreadiness() is None
+        assert time.monotonic() - started < PATIENCE
+
     @pytest.mark.parametrize("path", ["/healthz", "/healthz/"])
     def test_liveness_answers_any_host_and_touches_nothing(self, path, monkeypatch):
-        monkeypatch.setattr(probes.lookout, "look", lambda: 1 / 0)
+        monkeypatch.setattr(probes.readiness, "look", lambda: 1 / 0)
         answer = Client().get(path, HTTP_HOST="10.0.0.7")
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 

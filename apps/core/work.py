@@ -88,7 +88,7 @@ def send(job: str, kwargs: dict[str, Any]) -> None:
 
     :raises Exception: the broker's client's, if it does not take the message
     """
-    app = import_string(settings.CELERY_APP)
+    app = import_string(settings.JOBS_APP)
     app.tasks[job].apply_async(kwargs=kwargs, retry=False, confirm_timeout=CONFIRM_SECONDS)
 
 
@@ -133,7 +133,7 @@ def run_again(*, pk: UUID) -> None:
     :raises BrokerAway: nobody took it; it stays where it was
     """
     row = CrashedJob.objects.filter(pk=pk).exclude(dead_at=None).first()
-    app = import_string(settings.CELERY_APP)
+    app = import_string(settings.JOBS_APP)
     if row is None or row.job not in app.tasks:
         raise CrashedJobNotFound
     try:

@@ -235,13 +235,13 @@ SPECTACULAR_SETTINGS = {
 PAYMENTS_ALLOWED_CURRENCIES = env.list("PAYMENTS_ALLOWED_CURRENCIES", default=["RUB"])
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------
-CELERY_APP = "crm2.celery.app"
+JOBS_APP = "crm2.celery.app"  # for who hands work over
 _broker = env.str("CELERY_BROKER_URL", default="") or RABBITMQ_URL or REDIS_URL
 CELERY_BROKER_URL = _broker.replace("unix://", "redis+socket://", 1)
-CELERY_ON_RABBITMQ = urlparse(CELERY_BROKER_URL).scheme in ("amqp", "amqps", "pyamqp")
+JOBS_ON_RABBITMQ = urlparse(CELERY_BROKER_URL).scheme in ("amqp", "amqps", "pyamqp")
 # Seconds between attempts to reach a broker that is away: it is found soon after it is back.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"interval_start": 0.2, "interval_step": 0.5, "interval_max": 3} | (
-    {"confirm_publish": True} if CELERY_ON_RABBITMQ else {"visibility_timeout": 300, "socket_connect_timeout": 2}
+    {"confirm_publish": True} if JOBS_ON_RABBITMQ else {"visibility_timeout": 300, "socket_connect_timeout": 2}
 )
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TASK_DEFAULT_QUEUE = CELERY_TASK_DEFAULT_ROUTING_KEY = "crm.default"

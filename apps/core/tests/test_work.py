@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from apps.core import context, work
 from apps.core.models import CrashedJob
 
-app = import_string(settings.CELERY_APP)
+app = import_string(settings.JOBS_APP)
 
 
 @pytest.fixture
