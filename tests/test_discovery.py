@@ -97,7 +97,7 @@ class TestCatalog:
     def test_the_command_registers_again_and_takes_out(self, consul, settings, tmp_path):
         environment = {
             **os.environ, "CONSUL_ENABLED": "true", "CONSUL_HTTP_ADDR": settings.CONSUL_HTTP_ADDR,
-            "DJANGO_SETTINGS_MODULE": "crm2.settings.test",
+            "DJANGO_SETTINGS_MODULE": "crm2.settings.base", "CRM_ENV": "development", "CRM_LOCAL_DIR": str(tmp_path),
         }  # fmt: skip
         program = subprocess.Popen(
             [sys.executable, "manage.py", "consul"], cwd=ROOT, env=environment, stdout=subprocess.PIPE
