@@ -30,10 +30,11 @@ class Ground:
             "CRM_ENV": "development",
             "DJANGO_SETTINGS_MODULE": "crm2.settings.base",
             "LOG_LEVEL": "INFO",
+            "RABBITMQ_URL": "",
         }
 
-    def surround(self, **variables: str) -> None:
-        """Adds to the environment of the processes that start from now on."""
+    def give(self, **variables: str) -> None:
+        """Further environment of the processes started from now on."""
         self._env |= variables
 
     def connect(self) -> psycopg.Connection[Any]:

@@ -29,7 +29,7 @@ DRAIN_LIMIT = 180.0  # seconds after the last kill: a poison job needs six death
 def run_on_rabbitmq(*, jobs: int, kills: int) -> tuple[bool, str]:
     """Whether the row passed, and its figures in one line."""
     with private_ground() as ground, private_broker() as broker:
-        ground.surround(RABBITMQ_URL=broker.url, CELERY_BROKER_URL=broker.url)
+        ground.give(RABBITMQ_URL=broker.url, CELERY_BROKER_URL=broker.url)
 
         def waiting() -> int:
             lines = broker.control("list_queues", "name", "messages", "--no-table-headers").splitlines()
@@ -40,7 +40,7 @@ def run_on_rabbitmq(*, jobs: int, kills: int) -> tuple[bool, str]:
 
 def run_on_redis(*, jobs: int, kills: int) -> tuple[bool, str]:
     with private_ground() as ground, private_valkey(ground.folder) as valkey:
-        ground.surround(CELERY_BROKER_URL=valkey.url, RABBITMQ_URL="")
+        ground.give(CELERY_BROKER_URL=valkey.url, RABBITMQ_URL="")
 
         def waiting() -> int:
             with valkey.client() as client:
@@ -52,7 +52,7 @@ def run_on_redis(*, jobs: int, kills: int) -> tuple[bool, str]:
 def _run(ground: Ground, waiting: Callable[[], int], jobs: int, kills: int) -> tuple[bool, str]:
     ledger = ground.folder / "ledger"
     ledger.touch()
-    ground.surround(**{LEDGER: str(ledger)})
+    ground.give(**{LEDGER: str(ledger)})
     ground.run(*CAST, "tables")
     ground.run(*CAST, "publish", str(jobs), str(POISONS), timeout=300)
     killed, masters = _kill(ground, ledger, jobs, kills)

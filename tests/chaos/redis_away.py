@@ -46,7 +46,7 @@ def run(*, seconds: int, watches: Sequence[Watch] = ()) -> tuple[bool, str]:
     """Whether the row passed, and its figures in one line; full size is 60 seconds without Redis."""
     with private_ground() as ground, private_valkey(ground.folder) as valkey:
         port = free_port()
-        ground.surround(
+        ground.give(
             REDIS_URL=valkey.url, CELERY_BROKER_URL="", RABBITMQ_URL="", BIND=f"127.0.0.1:{port}",
             WEB_CONCURRENCY=str(PROCESSES), LOG_LEVEL="WARNING",
         )  # fmt: skip
