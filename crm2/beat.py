@@ -17,20 +17,25 @@ AGAIN_SECONDS = 2.0  # after an offer: the broker may not have taken it
 
 
 class SlotEntry(ModelEntry):
-    """A periodic job: due once in each interval. Schedules of another kind, made in the admin, are left as they are."""
+    """A periodic job: due once in each interval. What an admin has planned otherwise stays as Django's beat has it."""
 
     offered: ClassVar[dict[str, int]] = {}  # by name: the beginning of the interval of the last offer, not its time
 
     def is_due(self) -> schedules.schedstate:
-        kept = super().is_due()  # enabled, started, expired
-        if not (self.model.enabled and self.model.interval and hasattr(self.app.tasks.get(self.task), "every")):
-            return kept
+        if not self._plain():
+            return super().is_due()
         now, every = time.time(), self.schedule.run_every
         slot = slot_at(now, every)
         left = slot + every.total_seconds() - now
         # Unequal, not later: a clock that was set back must not stop the jobs until it has caught up.
         due = self.offered.get(self.name) != slot
         return schedules.schedstate(due, min(left, AGAIN_SECONDS) if due else left)
+
+    def _plain(self) -> bool:
+        """Whether this is a job of ours, at its interval, without a beginning, an end or a switch."""
+        row = self.model
+        planned = row.start_time or row.expires or row.one_off or not row.enabled or not row.interval
+        return not planned and hasattr(self.app.tasks.get(self.task), "every")
 
 
 class SlotScheduler(DatabaseScheduler):

@@ -98,6 +98,17 @@ def test_what_another_beat_wrote_to_the_schedule_holds_nothing_back(beat):
     assert of(beat, MINUTELY) == minutes((9, 17), (9, 18))
 
 
+def test_a_beginning_that_was_planned_in_the_admin_is_kept(beat):
+    PeriodicTask.objects.filter(name=MINUTELY).update(start_time=NOW + timedelta(minutes=2))
+    SlotEntry.offered.clear()
+    other = SlotScheduler(app=app)
+    with time_machine.travel(NOW, tick=False) as clock:
+        turn(other, clock, 60)
+        assert of(beat, MINUTELY) == []
+        turn(other, clock, 180)
+    assert of(beat, MINUTELY)
+
+
 def test_a_job_that_was_switched_off_in_the_admin_is_not_offered(beat):
     PeriodicTask.objects.filter(name=MINUTELY).update(enabled=False)
     SlotEntry.offered.clear()

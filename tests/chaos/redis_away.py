@@ -58,7 +58,7 @@ def run(*, seconds: int, watches: Sequence[Watch] = ()) -> tuple[bool, str]:
             watched = [stack.enter_context(watch("127.0.0.1", port, token)) for watch in watches]
             with _load(port, token, seen, stop):
                 began, ended = _outage(valkey, port, seen, seconds)
-        well = _well_within(port)
+        well = None if _well_within(port) is None else time.time() - ended
         counted_again = [_sign_in(port, "nobody@example.com", "wrong") for _ in range(6)]
         lost = len(seen.written) - _kept(ground, seen.written)
     during = [each for each in seen.requests if began <= each[0] < ended]
