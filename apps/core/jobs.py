@@ -13,6 +13,7 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.timesince import timesince
 
 from apps.core.models import CrashedJob, IdempotencyKey, JobRun
 from apps.core.subscriptions import describe
@@ -133,6 +134,11 @@ class Standing:
     failed: JobRun | None
     due_at: datetime
     overdue: bool
+
+    @property
+    def period(self) -> str:
+        """How often it runs, for a person."""
+        return timesince(self.due_at - self.every, self.due_at)
 
 
 def standings(*, now: datetime) -> list[Standing]:
