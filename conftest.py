@@ -9,6 +9,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from apps.auth.models import Role, User, UserRole
+from apps.core.breaker import redis_breaker
 from crm2 import servers
 from tests.chaos import broker as brokers
 
@@ -45,6 +46,7 @@ def broker() -> Iterator[brokers.Broker]:
 
 @pytest.fixture(autouse=True)
 def _clean_cache() -> None:
+    redis_breaker.reset()
     cache.clear()
 
 

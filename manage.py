@@ -9,7 +9,7 @@ from django.core.management import execute_from_command_line
 from crm2 import servers
 
 # They neither read nor write the stores.
-OFFLINE = {"makemessages", "compilemessages", "collectstatic", "help", "spectacular"}
+OFFLINE = {"makemessages", "compilemessages", "collectstatic", "help", "spectacular", "consul"}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from apps.auth.forms import OwnPasswordForm, SignInForm
+from apps.core import live
 
 
 class OwnPasswordView(PasswordChangeView):
@@ -28,6 +29,9 @@ class CrmAdminSite(AdminSite):
     index_title = _("Agency")
     final_catch_all_view = False  # an unknown address is a plain 404
     login_form = SignInForm
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "maintenance_message": live.maintenance_message()}
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         view = OwnPasswordView.as_view(

@@ -4,12 +4,15 @@ The trace id travels in the message header, so that what a job writes carries th
 """
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import django
 from celery import Celery
-from celery.signals import before_task_publish, setup_logging, task_postrun, task_prerun
+from celery.signals import before_task_publish, heartbeat_sent, setup_logging, task_postrun, task_prerun
+from django.conf import settings
+from kombu import Exchange, Queue
 
 from apps.core import context
 from crm2 import servers
@@ -18,20 +21,48 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
 servers.hold()
 django.setup()
 
+from apps.core import alive  # noqa: E402 - needs the setup
+
 OFTEN = timedelta(minutes=15)
 
-app = Celery("crm2")
+app = Celery("crm2", task_cls="apps.core.work:Guarded")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+if settings.JOBS_ON_RABBITMQ:
+    app.conf.task_queues = [
+        Queue(
+            settings.CELERY_TASK_DEFAULT_QUEUE,
+            Exchange(settings.CELERY_TASK_DEFAULT_EXCHANGE, type=settings.CELERY_TASK_DEFAULT_EXCHANGE_TYPE),
+            routing_key=settings.CELERY_TASK_DEFAULT_ROUTING_KEY,
+            # Runs are counted by apps.core.work; the broker's own limit (20 where none is given) would drop a message
+            # that was only prefetched by workers that died.
+            queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 1000},
+        )
+    ]
 app.autodiscover_tasks(related_name="jobs", force=True)
-# A rare job is offered often and does its slot once: a beat that is restarted every day still runs the daily ones.
-app.conf.beat_schedule = {
-    name: {"task": name, "schedule": min(job.every, OFTEN)} for name, job in app.tasks.items() if hasattr(job, "every")
-}
+
+
+def schedule(tasks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Beat's schedule of the periodic jobs among these.
+
+    A rare job is offered often and does its slot once: a worker that dies at a daily one costs minutes, not a day.
+    """
+    return {
+        name: {"task": name, "schedule": min(job.every, OFTEN)} for name, job in tasks.items() if hasattr(job, "every")
+    }
+
+
+app.conf.beat_schedule = schedule(app.tasks)
 
 
 @setup_logging.connect
 def keep_our_logging(**_: Any) -> None:
     """Django has configured the logs; that this is connected keeps Celery from doing it again."""
+
+
+@heartbeat_sent.connect
+def say_alive(**_: Any) -> None:
+    """From the loop of the worker's main process, every few seconds while it is joined to the broker."""
+    alive.say("worker")
 
 
 @before_task_publish.connect

@@ -1,95 +1,116 @@
-"""Health: `/healthz` says that the process lives, `/api/v1/health` whether what it needs answers.
+"""Health: `/healthz` says that the process lives, `/readyz` whether it can serve, `/api/v1/health` what works.
 
 Anyone hears up or down per part; why is told to admins only. (docs/contract.md, "Health")
 """
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
-import redis
-from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema
+from psycopg_pool import PoolTimeout
 from rest_framework import serializers
+from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core import live
+from apps.core.api.problems import plain_response
 from apps.core.api.views import PUBLIC, ApiRequest, ApiViewSet, route
-from apps.core.models import RelayHead
+from apps.core.errors import DomainError, Unavailable
+from apps.core.middleware import MigrationsPending
+from crm2.probes import Found, lookout, readiness
 
 _ALIVE = b'{"status":"ok"}'
-RELAY_SILENT = timedelta(seconds=30)
+_READY = b'{"status":"ready"}'
 
 
-def healthz(request: HttpRequest) -> HttpResponse:
-    """Liveness: touches nothing."""
+class ProbeMiddleware:
+    """Answers `/healthz` and `/readyz` before everything else: probes come by address, often, over plain HTTP."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self.answers = {"/healthz": _alive, "/readyz": _ready}
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        answer = self.answers.get(request.path_info.rstrip("/"))
+        return answer() if answer else self.get_response(request)
+
+
+def _alive() -> HttpResponse:
     return HttpResponse(_ALIVE, content_type="application/json")
 
 
-class Down(Exception):
-    """A part does not work; the text is the reason, for admins."""
+def _ready() -> HttpResponse:
+    error = unreadiness()
+    return plain_response(error) if error else HttpResponse(_READY, content_type="application/json")
 
 
-def database() -> dict[str, Any]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return {}
-
-
-def redis_() -> dict[str, Any]:
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
-    try:
-        client.ping()
-    finally:
-        client.close()
-    return {}
-
-
-def relay() -> dict[str, Any]:
-    """Down when no relay has shown itself for half a minute; `lag` is how many events wait for their number."""
-    head = RelayHead.objects.get()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM (SELECT 1 FROM core_event WHERE position IS NULL LIMIT 100000) waiting")
-        lag = cursor.fetchone()[0]
-    if head.beat_at is None or head.beat_at < timezone.now() - RELAY_SILENT:
-        raise Down(f"no sign of a relay since {head.beat_at or 'ever'}, {lag} events wait")
-    return {"lag": lag}
-
-
-PARTS: dict[str, Callable[[], dict[str, Any]]] = {"database": database, "redis": redis_, "relay": relay}
+def unreadiness() -> DomainError | None:
+    """Why this process should get no requests now. Only the database counts: without the rest the API still works."""
+    parts = readiness.look()
+    if not parts["database"].up:
+        return Unavailable()
+    return None if parts["migrations"].up else MigrationsPending()
 
 
 class PartOut(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["up", "down"])
-    lag = serializers.IntegerField(required=False, help_text="Of the relay: events without a position yet.")
-    reason = serializers.CharField(required=False, help_text="Admins only.")
+    disabled = serializers.BooleanField(required=False, help_text="True: this installation does without it.")
+    reason = serializers.CharField(required=False, help_text="Why it is down. Admins only.")
+    lag = serializers.IntegerField(required=False, help_text="Of the relay: events without a position. Admins only.")
+    pending = serializers.IntegerField(required=False, help_text="Of the migrations: unapplied ones. Admins only.")
 
 
 class HealthOut(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["ok", "error"])
-    details = serializers.DictField(child=PartOut())
+    info = serializers.DictField(child=PartOut(), help_text="The parts that are up.")
+    error = serializers.DictField(child=PartOut(), help_text="The parts that are down.")
+    details = serializers.DictField(child=PartOut(), help_text="All parts.")
+    maintenance = serializers.CharField(required=False, help_text="What everybody should know now; absent if nothing.")
 
 
 class HealthViewSet(ApiViewSet):
     capabilities = {"health": PUBLIC}
 
+    def perform_authentication(self, request: Request) -> None:
+        """Later, when it is known whether anyone can be asked who this is."""
+
     @extend_schema(responses={200: HealthOut, 503: HealthOut})
     def health(self, request: ApiRequest) -> Response:
-        """200 when every part answers, 503 otherwise."""
-        to_admin = bool(request.user and request.user.is_admin)
-        details = {name: _look(part, to_admin=to_admin) for name, part in PARTS.items()}
-        up = all(each["status"] == "up" for each in details.values())
-        return Response({"status": "ok" if up else "error", "details": details}, status=200 if up else 503)
+        """200 when every part is up or disabled, 503 otherwise."""
+        found = lookout.look()
+        to_admin = found["database"].up and found["migrations"].up and _is_admin(request)
+        details = {name: _told(part, to_admin=to_admin) for name, part in found.items()}
+        up = all(part.up for part in found.values())
+        body = {
+            "status": "ok" if up else "error",
+            "info": {name: each for name, each in details.items() if each["status"] == "up"},
+            "error": {name: each for name, each in details.items() if each["status"] == "down"},
+            "details": details,
+        }
+        if notice := live.maintenance_message():
+            body["maintenance"] = notice
+        return Response(body, status=200 if up else 503)
 
 
-def _look(part: Callable[[], dict[str, Any]], *, to_admin: bool) -> dict[str, Any]:
+def _is_admin(request: ApiRequest) -> bool:
+    """A caller who cannot be looked up hears what anyone hears."""
     try:
-        found = part()
-    except Exception as error:
-        return {"status": "down", **({"reason": f"{type(error).__name__}: {error}"} if to_admin else {})}
-    return {"status": "up", **(found if to_admin else {})}
+        return bool(request.user and request.user.is_admin)
+    except (DatabaseError, InterfaceError, PoolTimeout):
+        return False
+
+
+def _told(part: Found, *, to_admin: bool) -> dict[str, Any]:
+    told: dict[str, Any] = {"status": "up" if part.up else "down"}
+    if part.disabled:
+        told["disabled"] = True
+    if to_admin:
+        told |= part.more
+        if part.reason:
+            told["reason"] = part.reason
+    return told
 
 
 patterns = route("health", HealthViewSet, get="health")

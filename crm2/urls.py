@@ -4,15 +4,13 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from crm2 import health, openapi
+from crm2 import openapi
 
 urlpatterns = [
     path("api/v1/crm/", include("crm2.gateway_urls")),
     path("api/v1/", include("crm2.native_urls")),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
-    path("healthz", health.healthz),
-    path("healthz/", health.healthz),
     *openapi.urlpatterns,
 ]
 

@@ -45,7 +45,7 @@ PUBLIC: Pattern = {**HEALTH, "disabled": (OK, OK, OK, OK)}  # credentials are no
 
 # operation: (pattern, the status of success, body)
 TABLE: dict[str, tuple[Pattern, int, dict[str, object] | None]] = {
-    "health": (HEALTH, 503, None),  # no relay runs beside the tests
+    "health": (HEALTH, 503, None),  # no relay, worker and beat run beside the tests
     "auth_register": (PUBLIC, 403, {"email": "new@example.com", "password": "Зимний-лес-2027"}),  # closed
     "auth_token": (PUBLIC, 401, {"email": "{someone}", "password": "wrong"}),
     "auth_refresh": (PUBLIC, 401, {"refreshToken": "A" * 43}),

@@ -143,8 +143,9 @@ class Walk:
         nobody = Person(self.base_url)
         with self.step("the process lives"):
             equal(nobody.get("/healthz").body, {"status": "ok"})
+            equal(nobody.get("/readyz").body, {"status": "ready"})
         with self.step("everything it needs answers"):
-            deadline = time.monotonic() + 20  # a relay that has just started shows itself within seconds
+            deadline = time.monotonic() + 30  # relay, worker and beat show themselves within seconds of their start
             while True:
                 try:
                     equal(nobody.get("/api/v1/health")["status"], "ok")

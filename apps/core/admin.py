@@ -7,14 +7,17 @@ from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import date
+from django.utils import timezone
+from django.utils.module_loading import autodiscover_modules
 from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from apps.core import bus, services
+from apps.core import bus, jobs, services, work
 from apps.core.admin_base import CappedPaginator, Titled
 from apps.core.context import Via
-from apps.core.models import Event, JobRun, Parked, RelayHead, Subscription, UnpublishedEvent
+from apps.core.errors import DomainError
+from apps.core.models import CrashedJob, Event, JobRun, Parked, RelayHead, Subscription, UnpublishedEvent
 
 NAMES_FROM = 2_000  # newest events whose names the filter offers
 
@@ -168,8 +171,61 @@ class ParkedAdmin(ReadOnly):
         self.message_user(request, ngettext("%(n)d chain woken.", "%(n)d chains woken.", woken) % {"n": woken})
 
 
+class JobFilter(admin.SimpleListFilter):
+    title = _("job")
+    parameter_name = "job"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in sorted(jobs.PERIODIC)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
+        return queryset.filter(job=self.value()) if self.value() else queryset
+
+
+class EndFilter(admin.SimpleListFilter):
+    title = _("outcome")
+    parameter_name = "end"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [("failed", _("failed")), ("unfinished", _("unfinished"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
+        if self.value() == "failed":
+            return queryset.exclude(error="")
+        return queryset.filter(finished_at=None) if self.value() == "unfinished" else queryset
+
+
 @admin.register(JobRun)
 class JobRunAdmin(ReadOnly):
-    list_display = ["job", "slot", "started_at", "finished_at", "outcome"]
-    search_fields = ["job"]
+    """Above the runs: how each periodic job fares."""
+
+    list_display = ["job", "slot", "tries", "started_at", "finished_at", "outcome", "error"]
+    list_filter = [EndFilter, JobFilter]
     ordering = ["-slot", "job"]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        autodiscover_modules("jobs")  # the web process runs none of them, so it may not know them yet
+        standings = jobs.standings(now=timezone.now())
+        return super().changelist_view(request, {"standings": standings, **(extra_context or {})})
+
+
+@admin.register(CrashedJob)
+class CrashedJobAdmin(ReadOnly):
+    list_display = ["job", "kwargs", "runs", "last_run_at", "dead_at"]
+    ordering = ["-last_run_at"]
+    actions = ["run_again"]
+
+    @admin.action(description=_("Run again"), permissions=["view"])
+    def run_again(self, request: HttpRequest, queryset: QuerySet[CrashedJob]) -> None:
+        """Only those that were put aside: the others are still with a worker."""
+        started = 0
+        for row in queryset.exclude(dead_at=None):
+            try:
+                work.run_again(pk=row.pk)
+            except DomainError as refusal:
+                self.message_user(request, f"{row}: {refusal}", messages.ERROR)
+                if isinstance(refusal, work.BrokerAway):
+                    break
+            else:
+                started += 1
+        self.message_user(request, ngettext("%(n)d job started.", "%(n)d jobs started.", started) % {"n": started})

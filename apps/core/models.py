@@ -151,22 +151,56 @@ class IdempotencyKey(models.Model):
 
 
 class JobRun(models.Model):
-    """One slot of a periodic job: whoever inserts it runs the job, so that any number of beats is harmless."""
+    """One slot of a periodic job. Unfinished: somebody is at it, or has died at it; a run that failed is finished."""
 
     id = models.BigAutoField(primary_key=True)
     job = models.CharField(_("job"), max_length=100)
     slot = models.DateTimeField(_("slot"))
-    started_at = models.DateTimeField(_("started"), auto_now_add=True)
+    tries = models.PositiveSmallIntegerField(_("tries"), default=0, db_default=0)
+    started_at = models.DateTimeField(_("started"), default=timezone.now)
     finished_at = models.DateTimeField(_("finished"), null=True)
     outcome = models.JSONField(_("outcome"), default=dict)
+    error = models.TextField(_("error"), blank=True, default="", db_default="")
 
     class Meta:
         verbose_name = _("job run")
         verbose_name_plural = _("job runs")
         constraints = [models.UniqueConstraint(fields=["job", "slot"], name="core_jobrun_once_per_slot")]
+        indexes = [
+            models.Index(fields=["job"], condition=models.Q(finished_at=None), name="core_jobrun_unfinished"),
+            models.Index(fields=["job", "-slot"], condition=~models.Q(error=""), name="core_jobrun_failed"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.job} {self.slot:%Y-%m-%d %H:%M:%S}"
+
+
+class CrashedJob(models.Model):
+    """A job whose worker has died at it, by the id of its message; with `dead_at` it was put aside after six runs."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    job = models.CharField(_("job"), max_length=100)
+    kwargs = models.JSONField(_("arguments"), default=dict)
+    runs = models.PositiveSmallIntegerField(_("runs"), default=1)
+    last_run_at = models.DateTimeField(_("last run"), default=timezone.now)
+    dead_at = models.DateTimeField(_("put aside"), null=True)
+
+    class Meta:
+        verbose_name = _("crashed job")
+        verbose_name_plural = _("crashed jobs")
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.id}"
+
+
+class ProcessBeat(models.Model):
+    """When a process of this kind (`worker`, `beat`) was last seen at work; one row for any number of them."""
+
+    name = models.CharField(max_length=20, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.at:%Y-%m-%d %H:%M:%S}"
 
 
 class Versioned(models.Model):

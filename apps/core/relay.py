@@ -175,15 +175,15 @@ def _turn(act: Any, name: str) -> int:
         return 0
 
 
-def connect() -> psycopg.Connection[Any]:
+def connect(purpose: str = "relay", *, patience: int = 5) -> psycopg.Connection[Any]:
     """A direct connection to Django's database, outside its pool: a session that is ours alone, in autocommit.
 
-    :raises psycopg.OperationalError: if the server does not answer within 5 seconds
+    :raises psycopg.OperationalError: if the server does not answer within `patience` seconds, at least 2
     """
     params = connection.get_connection_params()
     for django_only in ("cursor_factory", "context"):
         params.pop(django_only, None)
     params["options"] = f"{params.get('options', '')} {KEEPALIVE}".strip()
-    params["application_name"] = f"crm2 relay {os.getpid()}"
-    params.setdefault("connect_timeout", 5)
+    params["application_name"] = f"crm2 {purpose} {os.getpid()}"
+    params.setdefault("connect_timeout", patience)
     return psycopg.connect(**params, autocommit=True)

@@ -7,6 +7,7 @@ from urllib.parse import urlparse
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
+from apps.core.breaker import REDIS_OPTIONS
 from crm2 import embedded
 from crm2.settings import env as environment
 from crm2.settings.env import BASE_DIR, env
@@ -85,7 +86,7 @@ DATABASES = {"default": _database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL,
-                      "KEY_PREFIX": "crm2"}}  # fmt: skip
+                      "KEY_PREFIX": "crm2", "OPTIONS": REDIS_OPTIONS}}  # fmt: skip
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
                               "CONFIG": {"hosts": [REDIS_URL]}}}  # fmt: skip
 
@@ -114,6 +115,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "crm2.health.ProbeMiddleware",
     "apps.core.middleware.TrustedProxyMiddleware",
     "apps.core.middleware.TraceMiddleware",
     "django.middleware.gzip.GZipMiddleware",  # event streams pass by it: crm2.asgi
@@ -249,10 +251,20 @@ SPECTACULAR_SETTINGS = {
 PAYMENTS_ALLOWED_CURRENCIES = env.list("PAYMENTS_ALLOWED_CURRENCIES", default=["RUB"])
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------
-_broker = env.str("CELERY_BROKER_URL", default="") or REDIS_URL
+JOBS_APP = "crm2.celery.app"  # for who hands work over
+_broker = env.str("CELERY_BROKER_URL", default="") or RABBITMQ_URL or REDIS_URL
 CELERY_BROKER_URL = _broker.replace("unix://", "redis+socket://", 1)
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 300}
-CELERY_TASK_DEFAULT_QUEUE = "crm.default"
+JOBS_ON_RABBITMQ = urlparse(CELERY_BROKER_URL).scheme in ("amqp", "amqps", "pyamqp")
+# Seconds between attempts to reach a broker that is away: it is found soon after it is back.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"interval_start": 0.2, "interval_step": 0.5, "interval_max": 3} | (
+    {"confirm_publish": True} if JOBS_ON_RABBITMQ else {"visibility_timeout": 300, "socket_connect_timeout": 2}
+)
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_TASK_DEFAULT_QUEUE = CELERY_TASK_DEFAULT_ROUTING_KEY = "crm.default"
+CELERY_TASK_DEFAULT_EXCHANGE, CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "crm.jobs", "topic"
+# Less than the visibility timeout: nothing is handed out a second time while somebody is at it.
+CELERY_TASK_SOFT_TIME_LIMIT, CELERY_TASK_TIME_LIMIT = 240, 270
+CELERY_RESULT_EXPIRES = None  # there are no results to clean up
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -262,7 +274,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "crm2.beat:SlotScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 
 # --- Bus (docs/events.md, "The bus"); without RABBITMQ_URL there is none ----------------------------------------------
@@ -277,6 +289,21 @@ BUS_ROUTES = {
 BUS_TYPES = {"task.status.changed": "tasks.task.status_changed"}  # where the type is not the beginning and the name
 BUS_INBOUND_EXCHANGE = "notifications.exchange"
 
+# --- Consul: optional (docs/runbooks/consul.md) -----------------------------------------------------------------------
+CONSUL_ENABLED = env.bool("CONSUL_ENABLED", default=False)
+CONSUL_HTTP_ADDR = env.str("CONSUL_HTTP_ADDR", default="") or "http://127.0.0.1:8500"
+if "://" not in CONSUL_HTTP_ADDR:
+    CONSUL_HTTP_ADDR = f"http://{CONSUL_HTTP_ADDR}"
+CONSUL_HTTP_TOKEN = env.str("CONSUL_HTTP_TOKEN", default="")
+CONSUL_HTTP_TIMEOUT = env.int("CONSUL_HTTP_TIMEOUT", default=5000)  # milliseconds
+CONSUL_SERVICE_NAME = env.str("CONSUL_SERVICE_NAME", default="crm2")
+CONSUL_SERVICE_ADDRESS = env.str("CONSUL_SERVICE_ADDRESS", default="127.0.0.1")
+CONSUL_SERVICE_PORT = env.int("CONSUL_SERVICE_PORT", default=8080)
+if CONSUL_ENABLED:
+    environment.refuse_bad_address("CONSUL_HTTP_ADDR", CONSUL_HTTP_ADDR)
+    if CONSUL_HTTP_TIMEOUT <= 0:
+        raise ImproperlyConfigured("CONSUL_HTTP_TIMEOUT must be a positive number of milliseconds.")
+
 # --- Security ---------------------------------------------------------------------------------------------------------
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -289,7 +316,6 @@ if PRODUCTION:
     SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=True)
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])  # addresses or networks
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # TrustedProxyMiddleware drops it from anyone else
 

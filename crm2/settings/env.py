@@ -44,7 +44,8 @@ def _read_secret_files() -> None:
 
 
 SECRETS = {"SECRET_KEY", "AUTH_JWT_SECRET", "AUTH_JWT_SECRET_PREVIOUS", "DATABASE_URL", "REDIS_URL",
-           "RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", "AUTH_BOOTSTRAP_PASSWORD"}  # fmt: skip
+           "RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL", "AUTH_BOOTSTRAP_PASSWORD",
+           "CONSUL_HTTP_TOKEN"}  # fmt: skip
 SCHEMES = {"DATABASE_URL": ("postgresql", "postgres"), "REDIS_URL": ("redis", "rediss", "unix"),
            "RABBITMQ_URL": ("amqp", "amqps"), "RABBITMQ_MANAGEMENT_URL": ("http", "https")}  # fmt: skip
 
@@ -113,6 +114,17 @@ def refuse_plain_origins(name: str, origins: list[str]) -> None:
         parsed = urlparse(origin)
         if parsed.scheme != "https" or "*" in origin or not parsed.netloc or origin != f"https://{parsed.netloc}":
             raise ImproperlyConfigured(f"{name} must be https:// origins in production.")
+
+
+def refuse_bad_address(name: str, url: str) -> None:
+    """:raises ImproperlyConfigured: if it is no http:// or https:// address of a server"""
+    try:
+        parsed = urlparse(url)
+        good = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ImproperlyConfigured(f"{name} must be an address such as http://127.0.0.1:8500.")
 
 
 def duration(name: str, default: str) -> int:

@@ -26,6 +26,7 @@ if _worker:
 CACHES["default"]["KEY_PREFIX"] = "crm2-test"
 STRICT_IF_MATCH = False
 RABBITMQ_URL = ""  # a test that needs a broker runs one of its own
+CONSUL_ENABLED = False  # nor does a suite follow somebody's settings
 TEST_REQUEST_DEFAULT_FORMAT = "json"
 REST_FRAMEWORK["TEST_REQUEST_DEFAULT_FORMAT"] = "json"
 WHITENOISE_USE_FINDERS = False  # every test client builds the middleware anew; looking for files costs 36 ms

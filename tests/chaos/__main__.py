@@ -1,12 +1,25 @@
-"""`python -m tests.chaos R4`: runs rows of the reliability table, a line each; fails if one fails or is unknown."""
+"""`python -m tests.chaos R4`: runs rows of the reliability table, a line each; fails if one fails or is unknown.
+
+Full size unless told otherwise.
+"""
 
 import argparse
 import sys
+from collections.abc import Callable
 
-from tests.chaos import broker_full, broker_kill, poison, relay_kill
+from tests.chaos import broker_full, broker_kill, job_kill, poison, redis_away, relay_kill, two_beats
 from tests.chaos.broker import BrokerMissing
 
-ROWS = {"R4": relay_kill.run, "R5": broker_kill.run, "R6": broker_full.run, "R7": poison.run}
+ROWS: dict[str, Callable[[argparse.Namespace], tuple[bool, str]]] = {
+    "R4": lambda size: relay_kill.run(writes=size.writes, kills=size.kills),
+    "R5": lambda size: broker_kill.run(writes=size.writes, kills=size.kills),
+    "R6": lambda size: broker_full.run(writes=size.writes, kills=size.kills),
+    "R7": lambda size: poison.run(writes=size.writes, kills=size.kills),
+    "R8": lambda size: job_kill.run_on_rabbitmq(jobs=size.jobs, kills=size.kills),
+    "R8-redis": lambda size: job_kill.run_on_redis(jobs=size.jobs, kills=size.kills),
+    "R9": lambda size: two_beats.run(seconds=size.seconds or 600),
+    "R23": lambda size: redis_away.run(seconds=size.seconds or 60),
+}
 
 
 def main() -> int:
@@ -14,6 +27,8 @@ def main() -> int:
     parser.add_argument("rows", nargs="+", help=f"rows to run: {', '.join(ROWS)}")
     parser.add_argument("--writes", type=int, default=10_000, help="writes, or good messages (10000)")
     parser.add_argument("--kills", type=int, default=50, help="kill -9 of each kind of process under test (50)")
+    parser.add_argument("--jobs", type=int, default=2000, help="R8: jobs (2000)")
+    parser.add_argument("--seconds", type=int, help="how long it goes on (R9 600, R23 60)")
     options = parser.parse_args()
     rows = [row for given in options.rows for row in given.split(",") if row]
     if unknown := [row for row in rows if row not in ROWS]:
@@ -22,7 +37,7 @@ def main() -> int:
     failed = False
     for row in rows:
         try:
-            passed, figures = ROWS[row](writes=options.writes, kills=options.kills)
+            passed, figures = ROWS[row](options)
         except BrokerMissing as missing:
             passed, figures = False, str(missing)
         print(f"{row} {'pass' if passed else 'FAIL'} {figures}", flush=True)

@@ -1,7 +1,7 @@
 """How often a wrong password may be tried. Only wrong attempts count.
 
 A slot is taken before the password is checked and given back when it was right: parallel guesses cannot outrun the
-count. Keys hold a keyed hash of the account and the address. Without Redis one attempt a second passes.
+count. Keys hold a keyed hash of the account and the address. Without Redis one attempt a second passes in each process.
 """
 
 import hashlib
@@ -22,10 +22,9 @@ from limits import (
 )
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
+from apps.core.breaker import REDIS_OPTIONS, redis_breaker
 from apps.core.errors import RateLimited
 
 security = logging.getLogger("crm2.security")
@@ -55,9 +54,10 @@ class Attempt:
         if not self.counted:
             return
         try:
-            for window in ACCOUNT_WINDOWS:
-                _moving().clear(window, "account", self.account)
-            _give_back(self.place)
+            with redis_breaker:
+                for window in ACCOUNT_WINDOWS:
+                    _moving().clear(window, "account", self.account)
+                _give_back(self.place)
         except RedisError as error:
             security.warning("throttle unavailable", extra={"code": "throttle", "reason": type(error).__name__})
 
@@ -70,9 +70,10 @@ def reserve(*, email: str | None, address: str | None) -> Attempt:
     place = _digest(network_of(address))
     account = _digest(f"{place} {(email or '').strip().lower()}")
     try:
-        _take_address(place)
-        if email is not None:
-            _take_account(account, place)
+        with redis_breaker:
+            _take_address(place)
+            if email is not None:
+                _take_account(account, place)
     except RedisError as error:
         security.warning("throttle unavailable", extra={"code": "throttle", "reason": type(error).__name__})
         if not _local.hit(WITHOUT_REDIS, "sign-in"):
@@ -131,9 +132,7 @@ def _storage(url: str) -> RedisStorage:
     return RedisStorage(
         url.replace("unix://", "redis+unix://", 1) if url.startswith("unix://") else url,
         key_prefix="crm2:throttle",
-        socket_timeout=1.0,
-        socket_connect_timeout=1.0,
-        retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type]
+        **REDIS_OPTIONS,  # type: ignore[arg-type]
     )
 
 

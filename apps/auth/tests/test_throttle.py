@@ -1,10 +1,13 @@
 """Wrong passwords are counted per account and address; right ones never are."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from socket import socket
 
 import pytest
 import time_machine
+from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.db import connection
 from django.test import override_settings
@@ -12,9 +15,11 @@ from django.utils import timezone
 
 from apps.auth.services import people, sessions, throttle
 from apps.auth.tests.conftest import PASSWORD
+from apps.core.breaker import PATIENCE, PAUSE, redis_breaker
 from apps.core.errors import DomainError, RateLimited
 
 WRONG = "wrong password 1"
+REDIS_URL = django_settings.REDIS_URL
 HERE, ELSEWHERE = "203.0.113.7", "203.0.113.8"
 
 
@@ -196,6 +201,24 @@ class TestWithoutRedis:
             assert (refused.status_code, refused["Retry-After"]) == (429, "1")
             clock.shift(1.5)
             assert attempt(admin, PASSWORD).status_code == 200
+
+    def test_a_redis_that_hangs_costs_its_patience_once(self, settings, seller, attempt):
+        with socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(50)
+            settings.REDIS_URL = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+            started = time.monotonic()
+            seen = statuses(attempt, 4, seller)
+        assert time.monotonic() - started < 2 * PATIENCE
+        assert seen == [401, 429, 429, 429]  # one a second, the wrong and the right alike
+
+    def test_it_counts_again_soon_after_redis_is_back(self, settings, seller, attempt):
+        assert statuses(attempt, 2, seller) == [401, 429]
+        settings.REDIS_URL = REDIS_URL
+        with time_machine.travel(time.time() + 2, tick=False):
+            assert statuses(attempt, 2, seller) == [401, 429]  # not asked yet
+        redis_breaker._next_try_at -= PAUSE
+        assert statuses(attempt, 6, seller) == [401] * 5 + [429]
 
     def test_unix_socket_url(self, settings):
         settings.REDIS_URL = "unix:///nowhere/redis.sock?db=3"

@@ -12,7 +12,7 @@ from apps.core import events
 from apps.core.models import Event
 
 CLEAN = """
-TRUNCATE core_event, core_subscription, core_parked, core_idempotencykey, core_jobrun, core_inbox;
+TRUNCATE core_event, core_subscription, core_parked, core_idempotencykey, core_jobrun, core_inbox, core_processbeat;
 INSERT INTO core_relayhead (id, epoch, position) VALUES (1, 'test', 0)
     ON CONFLICT (id) DO UPDATE SET position = 0, beat_at = NULL;
 """

@@ -6,12 +6,12 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from apps.core import relay
+from apps.core import relay, work
 from apps.core.events import on
-from apps.core.models import JobRun, Parked, Subscription
+from apps.core.models import CrashedJob, JobRun, Parked, Subscription
 
 pytestmark = pytest.mark.django_db
-MODELS = ["event", "subscription", "parked", "jobrun", "unpublishedevent"]
+MODELS = ["event", "subscription", "parked", "jobrun", "unpublishedevent", "crashedjob"]
 
 
 @pytest.fixture
@@ -151,3 +151,51 @@ class TestTheBus:
         rung: list[str] = []
         monkeypatch.setattr("apps.core.services.retry_publishing", lambda: rung.append("apps.core.services"))
         return rung
+
+
+class TestJobs:
+    def test_every_periodic_job_with_its_last_run_and_failure(self, browser, admin):
+        job = "apps.core.jobs.purge_idempotency_keys"
+        for hour, error in ((1, "ValueError: no room"), (2, "")):
+            JobRun.objects.create(
+                job=job, slot=f"2026-01-01T0{hour}:00:00Z", finished_at="2026-01-01T02:00:00Z", error=error,
+                outcome={} if error else {"keys": 7},
+            )  # fmt: skip
+        page = browser(admin).get(url("jobrun"))
+        standing = next(each for each in page.context["standings"] if each.job == job)
+        assert (standing.last.outcome, standing.failed.error, standing.overdue) == (
+            {"keys": 7},
+            "ValueError: no room",
+            True,
+        )
+        text = page.content.decode()
+        assert "apps.payments.jobs.recount" in text  # known though it never ran
+        assert "ValueError: no room" in text
+
+    @pytest.mark.parametrize(("end", "count"), [("failed", 1), ("unfinished", 1), ("", 3)])
+    def test_runs_by_their_end(self, browser, admin, end, count):
+        JobRun.objects.create(job="a", slot="2026-01-01T00:00:00Z", finished_at="2026-01-01T00:00:00Z")
+        JobRun.objects.create(job="b", slot="2026-01-01T00:00:00Z", finished_at="2026-01-01T00:00:00Z", error="x")
+        JobRun.objects.create(job="c", slot="2026-01-01T00:00:00Z")
+        page = browser(admin).get(url("jobrun"), {"end": end} if end else {})
+        assert page.context["cl"].result_count == count
+
+    def test_a_job_that_was_put_aside_is_run_again_and_one_that_is_tried_is_not(self, browser, admin, monkeypatch):
+        started = []
+        monkeypatch.setattr(work, "run_again", lambda *, pk: started.append(pk))
+        dead = CrashedJob.objects.create(id=uuid4(), job="a", runs=6, dead_at="2026-01-01T00:00:00Z")
+        tried = CrashedJob.objects.create(id=uuid4(), job="a", runs=2)
+        sent = {"action": "run_again", "_selected_action": [str(dead.pk), str(tried.pk)]}
+        assert browser(admin).post(url("crashedjob"), sent, follow=True).status_code == 200
+        assert started == [dead.pk]
+
+    def test_a_broker_that_is_away_is_told(self, browser, admin, monkeypatch):
+        def away(*, pk):
+            raise work.BrokerAway
+
+        monkeypatch.setattr(work, "run_again", away)
+        dead = CrashedJob.objects.create(id=uuid4(), job="a", runs=6, dead_at="2026-01-01T00:00:00Z")
+        sent = {"action": "run_again", "_selected_action": [str(dead.pk)]}
+        page = browser(admin).post(url("crashedjob"), sent, follow=True)
+        assert str(work.BrokerAway()) in page.content.decode()
+        assert CrashedJob.objects.exists()

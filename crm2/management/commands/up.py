@@ -45,6 +45,8 @@ class Command(BaseCommand):
         }  # fmt: skip
         if settings.RABBITMQ_URL:
             commands["consumer"] = [*python, "manage.py", "consume"]
+        if settings.CONSUL_ENABLED:
+            commands["consul"] = [*python, "manage.py", "consul"]
         environment = {"LOG_LEVEL": "WARNING", **os.environ}  # one terminal for all: only what needs a look
         os.chdir(settings.BASE_DIR)
         code = launcher.run(commands, env=environment, on_ready=lambda: self._greet_when_up(port))
