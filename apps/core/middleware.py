@@ -57,6 +57,12 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def trace_id_of(request: HttpRequest) -> str:
+    """The trace id that the caller gives, or a new one."""
+    given = request.headers.get("X-Trace-Id", "")
+    return given if _TRACE.fullmatch(given) else context.new_trace_id()
+
+
 class TraceMiddleware:
     """Takes or makes the trace id, gives it back in X-Trace-Id, and writes one access line without query or body."""
 
@@ -64,8 +70,7 @@ class TraceMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = request.headers.get("X-Trace-Id", "")
-        trace_id = given if _TRACE.fullmatch(given) else context.new_trace_id()
+        trace_id = trace_id_of(request)
         context.enter(trace_id=trace_id, via="admin" if request.path.startswith("/admin/") else "http")
         started = time.perf_counter()
         try:
@@ -102,15 +107,25 @@ class SchemaGuardMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not self.current and request.path.rstrip("/") != "/healthz":
+        if request.path.rstrip("/") != "/healthz":
             try:
-                pending = migrations_pending()
-            except DatabaseError:
-                return plain_response(Unavailable())
-            if pending:
-                return plain_response(MigrationsPending())
-            type(self).current = True
+                self.refuse_old_schema()
+            except Unavailable as refusal:
+                return plain_response(refusal)
         return self.get_response(request)
+
+    @classmethod
+    def refuse_old_schema(cls) -> None:
+        """:raises Unavailable: the schema is older than the code (MigrationsPending), or cannot be asked"""
+        if cls.current:
+            return
+        try:
+            pending = migrations_pending()
+        except DatabaseError:
+            raise Unavailable from None
+        if pending:
+            raise MigrationsPending
+        cls.current = True
 
 
 def migrations_pending() -> bool:

@@ -18,6 +18,7 @@ from django.db import connection, transaction
 
 from apps.core import subscriptions
 from apps.core.events import CHANNEL
+from apps.core.wakeups import Waker
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Relay:
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._beat_at = 0.0
+        self._waker = Waker()
 
     def stop(self, *_: object) -> None:
         """Asks `run` to finish the batch in hand and return; fit to be a signal handler."""
@@ -97,6 +99,7 @@ class Relay:
 
     def run(self) -> None:
         """Works until `stop`. A database that is away is waited for."""
+        self._waker.start()
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             try:
@@ -113,6 +116,7 @@ class Relay:
                 pause = min(pause * 2, LONGEST_PAUSE)
             finally:
                 connection.close()
+        self._waker.stop()
 
     def _elected(self, own: psycopg.Connection[Any]) -> bool:
         """Waits for leadership; False when asked to stop before."""
@@ -153,6 +157,8 @@ class Relay:
             if not count and time.monotonic() - self._beat_at > BEAT_SECONDS:
                 cursor.execute("UPDATE core_relayhead SET beat_at = clock_timestamp() WHERE id = 1")
                 self._beat_at = time.monotonic()
+        if count:
+            self._waker.wake()
         return count
 
 

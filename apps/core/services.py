@@ -1,5 +1,6 @@
 """What an operator does to the event log's readers: try a parked event again, feed a subscription anew."""
 
+import secrets
 from collections.abc import Iterable
 
 from django.db import transaction
@@ -7,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError, NotFound
-from apps.core.models import Parked, Subscription
+from apps.core.models import Parked, RelayHead, Subscription
 
 
 class SubscriptionNotFound(NotFound):
@@ -61,6 +62,16 @@ def replay(*, subscription: str, from_position: int) -> int:
     row.position = from_position - 1
     row.save()
     return back
+
+
+def new_epoch() -> str:
+    """Says that the log is no longer the one that readers outside know: after a restore. Returns the new epoch.
+
+    Streams tell their clients to read anew; positions go on from where the restored log ends.
+    """
+    epoch = secrets.token_hex(4)
+    RelayHead.objects.update(epoch=epoch)
+    return epoch
 
 
 def _lock(names: Iterable[str]) -> None:
