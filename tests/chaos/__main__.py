@@ -3,16 +3,16 @@
 import argparse
 import sys
 
-from tests.chaos import relay_kill
+from tests.chaos import relay_kill, streams_resume
 
-ROWS = {"R4": relay_kill.run}
+ROWS = {"R4": relay_kill.run, "R10": streams_resume.run}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("rows", nargs="+", help=f"rows to run: {', '.join(ROWS)}")
     parser.add_argument("--writes", type=int, default=2000, help="committed writes (2000)")
-    parser.add_argument("--kills", type=int, default=20, help="kill -9 of the process under test (20)")
+    parser.add_argument("--kills", type=int, default=20, help="kill -9 of the process under test; R10: reconnects (20)")
     options = parser.parse_args()
     rows = [row for given in options.rows for row in given.split(",") if row]
     if unknown := [row for row in rows if row not in ROWS]:
