@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import NamedTuple
 
+ADDRESS = "/api/v1/streams/deals"
+
 
 class Frame(NamedTuple):
     event: str

@@ -15,23 +15,26 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import django
 
 django.setup()
 
 from django.contrib.auth.hashers import make_password  # noqa: E402 - models need the setup
+from django.db import connections  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from apps.auth.models import Role, User, UserRole  # noqa: E402
 from apps.auth.services import sessions  # noqa: E402
+from apps.core import services as core_services  # noqa: E402
 from apps.core.models import Event  # noqa: E402
 from apps.crm.models import Client, Deal, DealMember, Policy  # noqa: E402
 from apps.crm.services import clients, deals, policies  # noqa: E402
 from tests.chaos import sse  # noqa: E402
+from tests.chaos.sse import ADDRESS  # noqa: E402
 
 PASSWORD = "Зимний-лес-2026"
-ADDRESS = "/api/v1/streams/deals"
 
 
 # --- seed ------------------------------------------------------------------------------------------------------------
@@ -96,6 +99,13 @@ def write_steadily(seconds: float, a_second: float, deal_ids: list[str]) -> None
         time.sleep(max(0.0, started + number / a_second - time.monotonic()))
         deal_id = deal_ids[number % len(deal_ids)]
         deals.change_deal(deal_id=deal_id, values={"title": f"{time.time():.6f}"}, actor=admin)
+
+
+def retitle(email: str, title: str) -> None:
+    """One change of a deal that the person owns."""
+    owner = User.objects.with_roles().get(email=email)
+    deal = Deal.objects.filter(owner=owner).order_by("pk").first()
+    deals.change_deal(deal_id=deal.pk, values={"title": title}, actor=owner)
 
 
 # --- listen: clients behind a proxy that fails them ------------------------------------------------------------------
@@ -249,7 +259,7 @@ def _visible(user: User, events: dict[int, Event]) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.streams_cast")
-    parser.add_argument("part", choices=["seed", "write", "write-steadily", "listen", "check"])
+    parser.add_argument("part", choices=["seed", "write", "write-steadily", "retitle", "new-epoch", "listen", "check"])
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     given = options.arguments
@@ -260,6 +270,11 @@ def main() -> None:
             write(int(given[0]), int(given[1]), Path(given[2]), int(given[3]))
         case "write-steadily":
             write_steadily(float(given[0]), float(given[1]), given[2].split(","))
+        case "retitle":
+            retitle(*given)
+        case "new-epoch":
+            connections.settings["default"]["NAME"] = urlsplit(given[0]).path.removeprefix("/")
+            core_services.new_epoch()
         case "listen":
             servers = [int(port) for port in given[0].split(",")]
             tokens = json.loads(Path(given[1]).read_text())
