@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from tests.chaos import relay_kill, streams_reset, streams_resume
+from tests.chaos import relay_kill, streams_crowd, streams_reset, streams_resume
 
-ROWS = {"R4": relay_kill.run, "R10": streams_resume.run, "R11": streams_reset.run}
+ROWS = {"R4": relay_kill.run, "R10": streams_resume.run, "R11": streams_reset.run, "R12": streams_crowd.run}
 
 
 def main() -> int:

@@ -173,7 +173,7 @@ async def listen(servers: list[int], tokens: dict[str, str], folder: Path, recon
     """
     proxy = Proxy(servers)
     port = await proxy.serve()
-    dice, counts = random.Random("R10/faults"), {"connects": 0}  # noqa: S311
+    dice, counts = random.Random("R10/faults"), {"connects": 0, "broken": 0}  # noqa: S311
     following = [asyncio.create_task(_follow(port, user, token, folder, counts)) for user, token in tokens.items()]
     while counts["connects"] < len(tokens):
         await asyncio.sleep(0.05)
@@ -182,7 +182,7 @@ async def listen(servers: list[int], tokens: dict[str, str], folder: Path, recon
         await asyncio.sleep(dice.uniform(0.0, 0.06))
         if proxy.fail(dice.choice(list(tokens)), dice.choice(["rst", "fin", "502"])):
             forced += 1
-        forced = max(forced, counts["connects"] - len(tokens))  # a killed server has done some
+        forced = max(forced, counts["broken"])  # a killed server has done some
         with pace.open("ab") as file:
             file.write(b"." * (forced - pace.stat().st_size))
     await asyncio.gather(*following)
@@ -212,6 +212,7 @@ async def _follow(port: int, user: str, token: str, folder: Path, counts: dict[s
             except (OSError, EOFError, sse.Refused, asyncio.LimitOverrunError):
                 pass
             connected = False
+            counts["broken"] += 1
             await asyncio.sleep(dice.uniform(0.0, 0.1))
 
 

@@ -31,7 +31,7 @@ POLL_SECONDS = 1.0
 CHECK_SECONDS = 2.0  # between two looks at who may still listen
 EVENTS_AT_ONCE = 500
 DELIVERIES_AT_ONCE = 5000  # then the streams get a turn
-MOST_RECENT = 1000
+MOST_RECENT = 1024 * 1024  # bytes of frames
 LAYER_SECONDS = 2.0  # for anything asked of the channel layer
 
 
@@ -45,7 +45,7 @@ class Hub:
         self._joined: set[Stream] = set()
         # What was given out last: a stream that has just read the log is behind by what came meanwhile.
         self._recent: deque[Item] = deque()
-        self._recent_after = 0
+        self._recent_bytes = self._recent_after = 0
         self._awake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._census = Census(uuid4().hex)
@@ -142,19 +142,25 @@ class Hub:
                 if not stream.push(item):
                     self.leave(stream)
             self.position = item.position
-            self._recent.append(item)
-            if len(self._recent) > MOST_RECENT:
-                self._recent_after = self._recent.popleft().position
+            self._remember(item)
             delivered += len(listeners)
             if delivered > DELIVERIES_AT_ONCE:
                 delivered = 0
                 await asyncio.sleep(0)
         self.position = batch.position
 
+    def _remember(self, item: Item) -> None:
+        self._recent.append(item)
+        self._recent_bytes += len(item.frame)
+        while self._recent_bytes > MOST_RECENT:
+            oldest = self._recent.popleft()
+            self._recent_bytes -= len(oldest.frame)
+            self._recent_after = oldest.position
+
     def _set(self, epoch: str, position: int) -> None:
         self.epoch, self.position = epoch, position
         self._recent.clear()
-        self._recent_after = position
+        self._recent_bytes, self._recent_after = 0, position
 
     def _listeners(self, item: Item) -> set[Stream]:
         found: set[Stream] = set()

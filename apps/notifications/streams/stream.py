@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPLAYED_AT_ONCE = 200
+REPLAYED_AT_ONCE = 100
 MOST_PENDING = 64 * 1024  # bytes
 TICK_SECONDS = 0.5  # between two calls of `beat` and `watch`
 SLOW_SECONDS = 20.0  # what was sent so long ago must have come through
