@@ -126,9 +126,53 @@ class Ground:
             "--log-level=warning", "--timeout-keep-alive=75",
         )  # fmt: skip
 
+    def start_streams(self) -> tuple[str, int]:
+        """uvicorn with the event streams: the address and the process id."""
+        port = _free_port()
+        address = self._start(
+            "streams", port, "-m", "uvicorn", "crm2.asgi:application", "--host=127.0.0.1", f"--port={port}",
+            "--no-access-log", "--log-level=warning", "--timeout-graceful-shutdown=3",
+        )  # fmt: skip
+        return address, self.children[-1].pid
+
+    def start_raw_streams(self) -> str:
+        port = _free_port()
+        return self._start(
+            "raw streams", port, "-m", "uvicorn", "bench.raw_streams:app", "--host=127.0.0.1", f"--port={port}",
+            "--no-access-log", "--log-level=warning", "--timeout-graceful-shutdown=3",
+        )  # fmt: skip
+
+    def start_process(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """A process that serves nothing."""
+        with (self.folder / f"{name}.log").open("ab") as output:
+            child = subprocess.Popen(
+                [sys.executable, *arguments], cwd=ROOT, env=self.environment, stdout=output, stderr=output
+            )
+        self.children.append(child)
+        return child
+
+    def write_events(self, aggregate: str, count: int) -> None:
+        """As many committed events, without a number yet."""
+        self._sql(
+            self.url,
+            f"""INSERT INTO core_event (id, name, aggregate, aggregate_id, version, via, trace_id, payload, changes, at)
+            SELECT gen_random_uuid(), 'deal.updated', '{aggregate}', gen_random_uuid(), 1, 'command', '',
+                jsonb_build_object('filler', repeat('x', 400)), '{{}}', now() FROM generate_series(1, {count})""",
+        )
+
+    def forget_events(self, aggregate: str) -> None:
+        """Takes away the events of an aggregate that rows have made up."""
+        self._sql(
+            self.url,
+            "ALTER TABLE core_event DISABLE TRIGGER USER",
+            f"DELETE FROM core_event WHERE aggregate = '{aggregate}'",
+            "ALTER TABLE core_event ENABLE TRIGGER USER",
+        )
+
     def end(self) -> None:
         for child in self.children:
-            child.send_signal(signal.SIGTERM)
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
         for child in self.children:
             try:
                 child.wait(10)

@@ -23,6 +23,7 @@ from django.test.utils import CaptureQueriesContext
 
 from bench.ground import Caller, Ground, fetch, read
 from bench.rows import ROWS, Request, Row
+from bench.streams import MOST_MEMORY, MUST_HEAR_MS, MUST_NUMBER, SUBSCRIBERS, Streams, resident
 from crm2.seeds import PASSWORD
 
 SCRIPT = Path(__file__).with_name("load.lua")
@@ -127,6 +128,61 @@ class Bench:
         ours, hashes = (statistics.median(column) for column in zip(*rates, strict=True))
         self._keep(Figure(9, "sign-in, against 1 / hash time", "seller", 16, 0.85, ours, hashes, ratios))
 
+    def measure_streams(self) -> None:
+        """Row 10: the 99th percentile from a write to its subscribers, raw's over ours; microseconds."""
+        streams = Streams(self.ground)
+        try:
+            (address, pid), raw = self.ground.start_streams(), self.ground.start_raw_streams()
+            ours_port, raw_port = _port(address), _port(raw)
+            for port in (ours_port, raw_port):
+                streams.fan_out([port], 20, events=5)
+            for subscribers in SUBSCRIBERS:
+                self._compare_streams(streams, ours_port, raw_port, pid, subscribers)
+            second, _ = self.ground.start_streams()
+            found = streams.fan_out([ours_port, _port(second)], max(SUBSCRIBERS))
+            print(f"     over two processes: {found['lost']:.0f} lost, p99 {found['p99'] * 1000:.1f} ms", flush=True)
+            if found["lost"]:
+                self._fault(f"row 10: {found['lost']:.0f} events lost over two processes")
+        finally:
+            streams.forget()
+
+    def _compare_streams(self, streams: Streams, ours_port: int, raw_port: int, pid: int, subscribers: int) -> None:
+        before, lost, late = resident(pid), 0.0, []
+        for _ in range(self.repeats):
+            ours, raw = (streams.fan_out([port], subscribers) for port in (ours_port, raw_port))
+            lost += ours["lost"]
+            late.append((ours["p99"] * 1e6, raw["p99"] * 1e6))
+        memory = (resident(pid) - before) / subscribers
+        print(f"     {subscribers} subscribers: {lost:.0f} lost, {memory:.1f} KiB each", flush=True)
+        if lost or memory > MOST_MEMORY:
+            self._fault(f"row 10: {lost:.0f} events lost, {memory:.1f} KiB a subscriber")
+        ours_us, raw_us = (statistics.median(column) for column in zip(*late, strict=True))
+        ratios = [raw / ours for ours, raw in late]
+        self._keep(Figure(10, "stream fan-out, p99 in µs", "program", subscribers, 0.5, ours_us, raw_us, ratios))
+
+    def measure_relay(self) -> None:
+        """Row 17: events numbered a second, and from a write to a stream, against the figures to be met."""
+        streams = Streams(self.ground)
+        try:
+            port = _port(self.ground.start_streams()[0])
+            rates = [streams.numbered_a_second() for _ in range(self.repeats)]
+            self._keep(
+                Figure(17, "relay, events numbered a second", "-", 1, 1.0, statistics.median(rates), MUST_NUMBER,
+                       [rate / MUST_NUMBER for rate in rates])
+            )  # fmt: skip
+            streams.fan_out([port], 1, events=5)
+            idle = [streams.fan_out([port], 1)["p95"] * 1e6 for _ in range(self.repeats)]
+            held = []
+            for _ in range(self.repeats):
+                with streams.a_long_write():
+                    held.append(streams.fan_out([port], 1)["p95"] * 1e6)
+            must = MUST_HEAR_MS * 1000
+            for title, late in (("commit to stream, p95 in µs", idle), ("the same beside a long write", held)):
+                ratios = [must / each for each in late]
+                self._keep(Figure(17, title, "program", 1, 1.0, statistics.median(late), must, ratios))
+        finally:
+            streams.forget()
+
     def _drive(
         self, address: str, requests: list[Request], headers: dict[str, str], connections: int, seconds: float
     ) -> float:
@@ -181,6 +237,10 @@ def statements(request: Request, headers: dict[str, str]) -> int:
     return len(own) - ("Authorization" in headers)  # the look-up of the caller is one
 
 
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
 def _timed(act: object) -> float:
     started = time.perf_counter()
     act()  # type: ignore[operator]
@@ -214,6 +274,10 @@ def main() -> int:
                     bench.measure(row)
             if not wanted or 9 in wanted:
                 bench.measure_sign_in()
+            if not wanted or 10 in wanted:
+                bench.measure_streams()
+            if not wanted or 17 in wanted:
+                bench.measure_relay()
         finally:
             ground.end()
             connection.close()

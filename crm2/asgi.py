@@ -1,4 +1,4 @@
-"""One ASGI process for everything: what `make up` runs. Event streams join here."""
+"""One ASGI process for everything (what `make up` runs), or for the event streams alone beside gunicorn."""
 
 import os
 
@@ -10,4 +10,8 @@ from crm2 import servers
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
 servers.hold()
 servers.bound_requests()
-application = ProtocolTypeRouter({"http": get_asgi_application()})
+django = get_asgi_application()
+
+from apps.notifications.streams.app import Streams  # noqa: E402 - models need Django set up
+
+application = ProtocolTypeRouter({"http": Streams(django)})

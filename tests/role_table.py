@@ -136,4 +136,5 @@ TABLE: dict[str, tuple[Pattern, int, dict[str, object] | None]] = {
     "service_tokens_list": (ADMIN_LIST, 200, None),
     "service_tokens_create": (ADMIN_LIST, 201, {"name": "x", "scopes": ["clients.edit"]}),
     "service_tokens_destroy": (ADMIN, 204, None),
+    **{f"streams_{name}": (MINE, 404, None) for name in ("deals", "crm", "notifications", "heartbeat")},  # not by WSGI
 }  # fmt: skip

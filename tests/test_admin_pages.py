@@ -36,6 +36,19 @@ def test_the_home_page_opens(who: str, request: Any) -> None:
     assert browser.get(reverse("admin:index")).status_code == 200
 
 
+def test_the_page_of_live_events(admin: User, seller: User) -> None:
+    browser = Browser()
+    browser.force_login(admin)
+    address = reverse("admin:live")
+    assert address in browser.get(reverse("admin:index")).content.decode()
+    answer = browser.get(address)
+    assert answer.status_code == 200
+    assert "deal.payment.income.created" in answer.content.decode()
+    browser.force_login(seller)
+    assert browser.get(address).status_code == 403
+    assert address not in browser.get(reverse("admin:index")).content.decode()
+
+
 def test_a_refusal_is_a_message_where_the_form_is_a_plain_one(admin: User) -> None:
     browser = Browser()
     browser.force_login(admin)

@@ -3,10 +3,10 @@
 from typing import Any, Protocol
 
 from apps.auth.models import ServiceToken, User
-from apps.auth.rules import CAPABILITIES, Rights
+from apps.auth.rules import CAPABILITIES, Rights, role_table
 from apps.core.errors import Forbidden
 
-__all__ = ["CAPABILITIES", "Caller", "author_of", "require"]
+__all__ = ["CAPABILITIES", "Caller", "author_of", "holds_a_role", "require"]
 
 
 class Caller(Protocol):
@@ -29,6 +29,11 @@ def require(caller: Caller, capability: str) -> None:
     """:raises Forbidden: if no role of the caller grants the capability"""
     if not caller.can(capability):
         raise Forbidden
+
+
+def holds_a_role(user: User) -> bool:
+    """Whether the person holds any role that config/roles.toml knows."""
+    return not user.role_names.isdisjoint(role_table())
 
 
 def author_of(caller: Caller, named: User | None = None) -> User | None:

@@ -38,15 +38,24 @@ def refusal(code: str) -> Unauthenticated:
     return Unauthenticated(code, _MESSAGES[code])
 
 
-def identify(header: str, *, now: datetime) -> tuple[User | ServiceToken, UUID | None]:
-    """The caller whom an Authorization header names, and the id of the session if it is a user's. One query.
+def text_of(header: str) -> str:
+    """The token of an Authorization header.
 
-    :raises Unauthenticated: with the code that says why
+    :raises Unauthenticated: it is not `Bearer <token>`
     """
     scheme, _space, text = header.strip(" ").partition(" ")
     text = text.strip(" ")
     if scheme.lower() != "bearer" or not text or not _VISIBLE.fullmatch(text):
         raise refusal("invalid_authorization_header")
+    return text
+
+
+def identify(header: str, *, now: datetime) -> tuple[User | ServiceToken, UUID | None]:
+    """The caller whom an Authorization header names, and the id of the session if it is a user's. One query.
+
+    :raises Unauthenticated: with the code that says why
+    """
+    text = text_of(header)
     if text.startswith(SERVICE_TOKEN_PREFIX):
         return _service(text, now), None
     try:

@@ -42,6 +42,7 @@ class TokenRefused(Exception):
 class Claims:
     user_id: UUID
     session_id: UUID
+    expires: int  # seconds since 1970
 
 
 class KeyedBackend(TokenBackend):
@@ -104,7 +105,9 @@ def read(text: str) -> Claims:
         raise TokenRefused
     previous = settings.AUTH_JWT_SECRET_PREVIOUS
     seen = _verified(text, settings.AUTH_JWT_SECRET, previous, settings.AUTH_JWT_ISSUER, settings.AUTH_JWT_AUDIENCE)
-    if timezone.now().timestamp() >= seen.expires or (seen.kid != _current().kid and not _previous_is_accepted()):
+    if timezone.now().timestamp() >= seen.claims.expires or (
+        seen.kid != _current().kid and not _previous_is_accepted()
+    ):
         raise TokenRefused
     return seen.claims
 
@@ -115,7 +118,6 @@ class _Seen:
 
     claims: Claims
     kid: str
-    expires: int
 
 
 @lru_cache(maxsize=2048)
@@ -136,10 +138,10 @@ def _verified(text: str, *_settings: str) -> _Seen:
     if not isinstance(email, str) or not email.strip():
         raise TokenRefused("invalid_token_email")
     try:
-        claims = Claims(user_id, UUID(token.get("sid")))
+        claims = Claims(user_id, UUID(token.get("sid")), int(token["exp"]))
     except (TypeError, ValueError, AttributeError):
         raise TokenRefused from None
-    return _Seen(claims, str(jwt.get_unverified_header(text)["kid"]), int(token["exp"]))
+    return _Seen(claims, str(jwt.get_unverified_header(text)["kid"]))
 
 
 def _backend_named_by(text: str) -> KeyedBackend:

@@ -16,9 +16,9 @@ HEARTBEAT_SECONDS = range(5, 61)
 LONGEST_NOTICE = 500  # characters
 
 
-def heartbeat_seconds() -> int:
-    """How often a stream says that it lives."""
-    return int(_values.get("stream_heartbeat", 15))
+def heartbeat_seconds() -> float:
+    """How long an open stream is silent at most."""
+    return float(_values.get("stream_heartbeat", settings.STREAM_HEARTBEAT))
 
 
 def maintenance_message() -> str:

@@ -103,15 +103,25 @@ class SchemaGuardMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not self.current and request.path.rstrip("/") not in self.open:
+        if request.path.rstrip("/") not in self.open:
             try:
-                pending = migrations_pending()
-            except DatabaseError:
-                return plain_response(Unavailable())
-            if pending:
-                return plain_response(MigrationsPending())
-            type(self).current = True
+                self.refuse_old_schema()
+            except Unavailable as refusal:
+                return plain_response(refusal)
         return self.get_response(request)
+
+    @classmethod
+    def refuse_old_schema(cls) -> None:
+        """:raises Unavailable: the schema is older than the code (MigrationsPending), or cannot be asked"""
+        if cls.current:
+            return
+        try:
+            pending = migrations_pending()
+        except DatabaseError:
+            raise Unavailable from None
+        if pending:
+            raise MigrationsPending
+        cls.current = True
 
 
 class BearerLaneMiddleware:

@@ -19,6 +19,7 @@ from django.db import connection, transaction
 from apps.core import subscriptions
 from apps.core.events import CHANNEL, RETRY
 from apps.core.publisher import Publisher
+from apps.core.wakeups import Waker
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Relay:
         self._stopping = threading.Event()
         self._beat_at = 0.0
         self._publisher = Publisher()
+        self._waker = Waker()
 
     def stop(self, *_: object) -> None:
         """Asks `run` to finish the batch in hand and return; fit to be a signal handler."""
@@ -99,6 +101,7 @@ class Relay:
 
     def run(self) -> None:
         """Works until `stop`. A database that is away is waited for."""
+        self._waker.start()
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             try:
@@ -118,6 +121,7 @@ class Relay:
             finally:
                 self._publisher.stop()
                 connection.close()
+        self._waker.stop()
 
     def _elected(self, own: psycopg.Connection[Any]) -> bool:
         """Waits for leadership; False when asked to stop before."""
@@ -161,6 +165,7 @@ class Relay:
                 self._beat_at = time.monotonic()
         if count:
             self._publisher.wake()
+            self._waker.wake()
         return count
 
 

@@ -1,5 +1,6 @@
 """What an operator does to the event log's readers, and the inbox of what comes from the bus."""
 
+import secrets
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core.errors import DomainError, NotFound
 from apps.core.events import CHANNEL, RETRY
-from apps.core.models import Parked, Subscription
+from apps.core.models import Parked, RelayHead, Subscription
 
 
 class SubscriptionNotFound(NotFound):
@@ -85,6 +86,16 @@ def take_once(*, consumer: str, event_id: UUID) -> bool:
             "INSERT INTO core_inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING", [consumer, event_id]
         )
         return bool(cursor.rowcount)
+
+
+def new_epoch() -> str:
+    """Says that the log is no longer the one that readers outside know: after a restore. Returns the new epoch.
+
+    Streams tell their clients to read anew; positions go on from where the restored log ends.
+    """
+    epoch = secrets.token_hex(4)
+    RelayHead.objects.update(epoch=epoch)
+    return epoch
 
 
 def _lock(names: Iterable[str]) -> None:

@@ -4,12 +4,14 @@ A write needs the role's capability, the row visible, and a working place in tha
 his deal whatever his roles. Services call these, so every way in (API, admin, bot, command) asks the same questions.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from apps.auth.access import Caller, require
 from apps.core.errors import Forbidden
+from apps.core.reads import prepared_cursor
 from apps.crm.models import Calculation, Client, Deal, DealMember, Policy
 from apps.crm.rules import WORKING_ROLES
 
@@ -71,3 +73,59 @@ def may_delete_calculation(caller: Caller, calculation: Calculation) -> bool:
 def visible_deal_ids(caller: Caller) -> Any:
     """Ids of the deals the caller sees, as a subquery."""
     return Deal.objects.visible_to(caller).values("pk")
+
+
+@dataclass(slots=True)
+class Audience:
+    """Who sees a row today, beside the admins: the users, and whether all who see every deal."""
+
+    users: set[UUID] = field(default_factory=set)
+    all_deals: bool = False
+
+
+# `visible_to` the other way round: not what one caller sees, but who sees these rows. A NULL stands for all who see
+# every deal. Deleted rows have their audience too.
+_OF_DEALS = "SELECT deal_id, user_id FROM crm_dealmember WHERE deal_id = ANY(%(deals)s)"
+_OF_ALL = f"""
+{_OF_DEALS}
+UNION SELECT p.id, m.user_id FROM crm_policy p JOIN crm_dealmember m ON m.deal_id = p.deal_id
+    WHERE p.id = ANY(%(policies)s)
+UNION SELECT id, NULL FROM crm_policy WHERE id = ANY(%(policies)s) AND deal_id IS NOT NULL
+UNION SELECT id, owner_id FROM crm_policy
+    WHERE id = ANY(%(policies)s) AND deal_id IS NULL AND owner_id IS NOT NULL
+UNION SELECT p.id, c.owner_id FROM crm_policy p JOIN crm_client c ON c.id = p.client_id
+    WHERE p.id = ANY(%(policies)s) AND p.deal_id IS NULL AND c.owner_id IS NOT NULL
+UNION SELECT id, owner_id FROM crm_client WHERE id = ANY(%(clients)s) AND owner_id IS NOT NULL
+UNION SELECT d.client_id, m.user_id FROM crm_deal d JOIN crm_dealmember m ON m.deal_id = d.id
+    WHERE d.client_id = ANY(%(clients)s) AND d.deleted_at IS NULL
+UNION SELECT client_id, NULL FROM crm_deal WHERE client_id = ANY(%(clients)s) AND deleted_at IS NULL
+UNION SELECT p.client_id, m.user_id FROM crm_policy p JOIN crm_dealmember m ON m.deal_id = p.deal_id
+    WHERE p.client_id = ANY(%(clients)s) AND p.deleted_at IS NULL
+UNION SELECT client_id, NULL FROM crm_policy
+    WHERE client_id = ANY(%(clients)s) AND deleted_at IS NULL AND deal_id IS NOT NULL
+UNION SELECT client_id, owner_id FROM crm_policy
+    WHERE client_id = ANY(%(clients)s) AND deleted_at IS NULL AND deal_id IS NULL AND owner_id IS NOT NULL
+"""  # noqa: S608 - nothing of it is given from outside
+
+
+def audiences(
+    *, deals: Iterable[UUID] = (), policies: Iterable[UUID] = (), clients: Iterable[UUID] = ()
+) -> dict[UUID, Audience]:
+    """The audience of each of the rows, by id. One query; none for nothing."""
+    wanted = {"deals": list(deals), "policies": list(policies), "clients": list(clients)}
+    found = {pk: Audience() for ids in wanted.values() for pk in ids}
+    if not found:
+        return found
+    for pk in wanted["deals"]:
+        found[pk].all_deals = True
+    with prepared_cursor() as cursor:
+        if wanted["policies"] or wanted["clients"]:
+            cursor.execute(_OF_ALL, wanted)
+        else:
+            cursor.execute(_OF_DEALS, wanted)
+        for pk, user_id in cursor.fetchall():
+            if user_id is None:
+                found[pk].all_deals = True
+            else:
+                found[pk].users.add(user_id)
+    return found

@@ -90,6 +90,8 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", 
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
                               "CONFIG": {"hosts": [REDIS_URL]}}}  # fmt: skip
 
+STREAM_HEARTBEAT = environment.duration("STREAM_HEARTBEAT", "PT15S")
+
 # --- The parts --------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "django.contrib.contenttypes",

@@ -7,7 +7,18 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.chaos import broker_full, broker_kill, job_kill, poison, redis_away, relay_kill, two_beats
+from tests.chaos import (
+    broker_full,
+    broker_kill,
+    job_kill,
+    poison,
+    redis_away,
+    relay_kill,
+    streams_crowd,
+    streams_reset,
+    streams_resume,
+    two_beats,
+)
 from tests.chaos.broker import BrokerMissing
 
 ROWS: dict[str, Callable[[argparse.Namespace], tuple[bool, str]]] = {
@@ -18,6 +29,9 @@ ROWS: dict[str, Callable[[argparse.Namespace], tuple[bool, str]]] = {
     "R8": lambda size: job_kill.run_on_rabbitmq(jobs=size.jobs, kills=size.kills),
     "R8-redis": lambda size: job_kill.run_on_redis(jobs=size.jobs, kills=size.kills),
     "R9": lambda size: two_beats.run(seconds=size.seconds or 600),
+    "R10": lambda size: streams_resume.run(writes=size.writes, kills=size.reconnects),
+    "R11": lambda size: streams_reset.run(writes=size.writes, kills=size.kills),
+    "R12": lambda size: streams_crowd.run(writes=size.writes, kills=size.kills),
     "R23": lambda size: redis_away.run(seconds=size.seconds or 60),
 }
 
@@ -27,6 +41,7 @@ def main() -> int:
     parser.add_argument("rows", nargs="+", help=f"rows to run: {', '.join(ROWS)}")
     parser.add_argument("--writes", type=int, default=10_000, help="writes, or good messages (10000)")
     parser.add_argument("--kills", type=int, default=50, help="kill -9 of each kind of process under test (50)")
+    parser.add_argument("--reconnects", type=int, default=1000, help="R10: streams thrown off (1000)")
     parser.add_argument("--jobs", type=int, default=2000, help="R8: jobs (2000)")
     parser.add_argument("--seconds", type=int, help="how long it goes on (R9 600, R23 60)")
     options = parser.parse_args()
