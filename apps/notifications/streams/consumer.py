@@ -11,7 +11,9 @@ from typing import Any
 from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
 from channels.utils import await_many_dispatch
+from corsheaders.middleware import CorsMiddleware
 from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse
 from django.utils import timezone, translation
 
 from apps.auth import credentials
@@ -35,6 +37,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+_cors = CorsMiddleware(lambda request: HttpResponse())  # Django's chain does not reach here
+
 
 def open_stream(request: ASGIRequest) -> tuple[credentials.Person, credentials.Credential, str, int]:
     """The caller, by what he comes, the log's epoch and end.
@@ -56,6 +60,7 @@ class StreamConsumer(AsyncHttpConsumer):
         self._task: asyncio.Task[Any] | None = None
         self._started = time.monotonic()
         self._status, self._why = 0, "left"
+        self._across: dict[str, str] = {}  # headers for browser programs of other origins
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """As the base class, without the channel in Redis that it opens for every consumer."""
@@ -83,6 +88,14 @@ class StreamConsumer(AsyncHttpConsumer):
     async def handle(self, body: bytes) -> None:
         """Opens the stream or refuses; what a body says is not read."""
         request = ASGIRequest(self.scope, BytesIO())
+        asked_first = _cors.check_preflight(request)
+        across = _cors.add_response_headers(request, asked_first or HttpResponse())
+        self._across = {name: value for name, value in across.items() if name != "Content-Type"}
+        if asked_first is not None:
+            self._why = "preflight"
+            await self._answer(200, {})
+            await self.send_body(b"")
+            return
         try:
             await self._open(request)
         except Exception as error:
@@ -129,7 +142,7 @@ class StreamConsumer(AsyncHttpConsumer):
 
     async def _answer(self, status: int, headers: dict[str, str]) -> None:
         self._status = status
-        lines = {**headers, "X-Trace-Id": self.trace_id}
+        lines = {**self._across, **headers, "X-Trace-Id": self.trace_id}
         await self.send_headers(status=status, headers=[(k.lower().encode(), v.encode()) for k, v in lines.items()])
 
     async def _write(self, chunk: bytes, last: bool) -> None:

@@ -506,3 +506,39 @@ class TestTrouble:
 
         office.run(go)
         assert len(seen) == 4
+
+
+class TestOtherOrigins:
+    """A browser program of another origin listens as it reads the rest of the API: by token."""
+
+    ORIGIN = "https://app.example.org"
+
+    @pytest.fixture(autouse=True)
+    def listed(self, settings):
+        settings.CORS_ALLOW_ALL_ORIGINS = False
+        settings.CORS_ALLOWED_ORIGINS = [self.ORIGIN]
+
+    def test_it_asks_first_and_listens(self, office, seller):
+        async def go() -> None:
+            asked = {"access_control_request_method": "GET", "access_control_request_headers": "last-event-id"}
+            async with office.listen(method="OPTIONS", origin=self.ORIGIN, **asked) as stream:
+                assert stream.status == 200
+                assert stream.headers["access-control-allow-origin"] == self.ORIGIN
+                assert "last-event-id" in stream.headers["access-control-allow-headers"]
+                assert stream.raw == b""
+            async with office.listen(seller, origin=self.ORIGIN) as stream:
+                await stream.opening()
+                assert stream.headers["access-control-allow-origin"] == self.ORIGIN
+                assert stream.headers["content-type"].startswith("text/event-stream")
+            async with office.listen(origin=self.ORIGIN) as stream:
+                assert (stream.status, stream.headers["access-control-allow-origin"]) == (401, self.ORIGIN)
+
+        office.run(go)
+
+    def test_any_other_is_told_nothing(self, office, seller):
+        async def go() -> None:
+            async with office.listen(seller, origin="https://evil.example") as stream:
+                await stream.opening()
+                assert "access-control-allow-origin" not in stream.headers
+
+        office.run(go)
