@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -72,6 +72,32 @@ class Person:
 
     def patch(self, path: str, body: Any, expect: int = 200, **headers: str) -> Answer:
         return self.call("PATCH", path, body, expect, **headers)
+
+    @contextmanager
+    def listen(self, **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """The events of the deals' stream, once it is open."""
+        sent = {"Authorization": f"Bearer {self.token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        request = urllib.request.Request(f"{self.base_url}/api/v1/streams/deals", headers=sent)
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                frames = _frames(response)
+                equal(next(frames)["event"], "heartbeat")
+                yield (each for each in frames if each["event"] != "heartbeat")
+        except OSError as error:
+            raise Failed(f"stream: {error}") from None
+
+
+def _frames(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Server-sent events as {id, event, data}; :raises Failed: the stream has ended"""
+    frame: dict[str, Any] = {}
+    for line in lines:
+        name, _, value = line.decode().strip().partition(": ")
+        if name:
+            frame[name] = value
+        elif "data" in frame:
+            yield {"id": "", "event": "message", **frame, "data": json.loads(frame["data"])}
+            frame = {}
+    raise Failed("the stream has ended")
 
 
 def _answer(status: int, headers: Any, raw: bytes) -> Answer:
@@ -131,6 +157,7 @@ class Walk:
             self.deal,
             self.offers,
             self.money,
+            self.streams,
             self.rights,
             self.figures,
             self.leave,
@@ -292,6 +319,28 @@ class Walk:
         with self.step("money of tomorrow is refused"):
             body = {"amount": "1", "category": "premium", "posted_at": str(date.today() + timedelta(days=2))}
             equal(seller.post(f"{first}/incomes", body, 400)["code"], "posted_at_in_future")
+
+    def streams(self) -> None:
+        seller, colleague, path = (
+            self.people["ROLE_SALES_AGENT"],
+            self.people["ROLE_USER"],
+            f"/api/v1/deals/{self.ids['deal']}",
+        )
+        last = ""
+        title = "the stream tells the seller of his deal at once, a colleague of his own affairs only"
+        with self.step(title), seller.listen() as mine, colleague.listen() as theirs:
+            seller.patch(path, {"description": "VIN пришёл"})
+            heard = next(mine)
+            equal((heard["event"], heard["data"]["deal_id"]), ("deal.updated", self.ids["deal"]))
+            last = heard["id"]
+            own = {"name": "Клиент коллеги (smoke)", "owner_id": colleague.id}
+            made = self.people["admin"].post("/api/v1/clients", own)
+            heard = next(theirs)
+            equal((heard["event"], heard["data"]["client_id"]), ("client.created", made["id"]))
+        with self.step("a stream goes on where it broke off"):
+            seller.post(f"{path}/journal", {"body": "Позвонил сам"})
+            with seller.listen(Last_Event_ID=last) as again:
+                equal(next(again)["data"]["body"], "Позвонил сам")
 
     def rights(self) -> None:
         path = f"/api/v1/deals/{self.ids['deal']}"

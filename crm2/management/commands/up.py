@@ -33,7 +33,8 @@ class Command(BaseCommand):
         if not Deal.objects.exists():
             self.stdout.write("Loading demo data…")
             call_command("load_seeds", bulk=DEMO_DEALS, verbosity=0)
-        python = [sys.executable, "-W", "ignore:StreamingHttpResponse"]  # static files, read whole: they are small
+        python = [sys.executable, "-W", "ignore:StreamingHttpResponse",  # static files, read whole: they are small
+                  "-W", "ignore:You're running the worker with superuser"]  # fmt: skip
         celery = [*python, "-m", "celery", "--quiet", "-A", "crm2.celery"]
         commands = {
             "web": [*python, "-m", "uvicorn", "crm2.asgi:application", "--host", HOST, "--port", str(port),
