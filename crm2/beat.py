@@ -8,10 +8,11 @@ import time
 from typing import Any, ClassVar
 
 from celery import schedules
+from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 
 from apps.core import alive
-from apps.core.jobs import slot_at
+from apps.core.jobs import LATE_PERIODS, slot_at
 
 AGAIN_SECONDS = 2.0  # after an offer: the broker may not have taken it
 
@@ -42,6 +43,10 @@ class SlotScheduler(DatabaseScheduler):
     Entry = SlotEntry
     turned_at = 0.0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.slots: dict[str, int] = {}  # by name: the last slot that was offered
+        super().__init__(*args, **kwargs)
+
     def tick(self, *args: Any, **kwargs: Any) -> float:
         alive.say("beat")
         now = time.time()
@@ -50,14 +55,37 @@ class SlotScheduler(DatabaseScheduler):
         self.turned_at = now
         return float(super().tick(*args, **kwargs))
 
+    def enabled_models_qs(self) -> Any:
+        return super().enabled_models_qs().select_related("interval")
+
+    def update_from_dict(self, mapping: dict[str, Any]) -> None:
+        """Writes only what differs: each write has every other beat read the whole schedule anew."""
+        rows = {row.name: row for row in self.Model.objects.filter(name__in=mapping).select_related("interval")}
+        super().update_from_dict({name: each for name, each in mapping.items() if not _is(rows.get(name), each)})
+
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
-        """Offers the job's present slot; the offer counts once the broker has it."""
+        """Offers the job's present slot, and those that this beat was too late for; counts once the broker has them."""
         every = getattr(self.app.tasks.get(entry.task), "every", None)
         if every is None:
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
-        now = time.time()
-        offer = self.Entry(entry.model, app=self.app)
-        offer.kwargs = {**entry.kwargs, "slot": slot_at(now, every)}
-        sent = super().apply_async(offer, producer=producer, advance=advance, **kwargs)
+        now, sent = time.time(), None
+        for slot in self._missed(entry.name, slot_at(now, every), int(every.total_seconds())):
+            offer = self.Entry(entry.model, app=self.app)
+            offer.kwargs = {**entry.kwargs, "slot": slot}
+            sent = super().apply_async(offer, producer=producer, advance=advance, **kwargs)
+            self.slots[entry.name] = slot
         SlotEntry.offered[entry.name] = slot_at(now, entry.schedule.run_every)
         return sent
+
+    def _missed(self, name: str, present: int, period: int) -> range:
+        """The present slot and before it those since the last offer, two at most; only the present at a first offer."""
+        last = self.slots.get(name, present)
+        first = max(last + period, present - LATE_PERIODS * period) if last < present else present
+        return range(first, present + 1, period)
+
+
+def _is(row: PeriodicTask | None, wanted: dict[str, Any]) -> bool:
+    """Whether the row says already what the code wants."""
+    return bool(
+        row and row.interval and row.task == wanted["task"] and row.interval.schedule.run_every == wanted["schedule"]
+    )

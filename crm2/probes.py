@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
 from kombu import Connection
 
-from apps.core import relay
+from apps.core import bus, relay
 from apps.core.breaker import REDIS_OPTIONS
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ PATIENCE = 2.0  # seconds for one part
 GOOD_FOR = 1.0  # seconds a look is good for
 SILENT = 30  # seconds without a sign of life: dead
 MOST_WAITING = 100_000  # events counted
-RABBITMQ_SUBSCRIPTION = "rabbitmq"  # the publisher's row; it says since when publishing has failed, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +145,12 @@ def publisher_alarm() -> str:
     try:
         with relay.connect("health", patience=int(PATIENCE)) as db:
             row = db.execute(
-                "SELECT to_jsonb(each) FROM core_subscription AS each WHERE name = %s", [RABBITMQ_SUBSCRIPTION]
+                "SELECT failing_since, error FROM core_subscription WHERE name = %s AND failing_since IS NOT NULL",
+                [bus.SUBSCRIPTION],
             ).fetchone()
     except psycopg.Error:
         return ""  # the database's own part says so
-    said = row[0] if row else {}
-    since = said.get("failing_since")
-    return f"publishing fails since {since}: {said.get('error', '')}" if since else ""
+    return f"publishing fails since {row[0]:%Y-%m-%dT%H:%M:%S%z}: {row[1]}" if row else ""
 
 
 def consul() -> dict[str, Found]:

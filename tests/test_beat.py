@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 from kombu.exceptions import OperationalError
 
 from apps.core import alive
@@ -87,7 +87,28 @@ def test_a_clock_set_an_hour_ahead_and_back(beat):
         turn(beat, clock, 60)
         clock.shift(-timedelta(hours=1))
         turn(beat, clock, 60)
-    assert of(beat, MINUTELY) == minutes((9, 17), (9, 18), (10, 18), (10, 19), (9, 19), (9, 20))
+    assert of(beat, MINUTELY) == minutes(
+        (9, 17), (9, 18), (10, 16), (10, 17), (10, 18), (10, 19), (9, 19), (9, 20)
+    )  # fmt: skip
+
+
+def test_a_beat_that_stalled_offers_what_it_was_too_late_for_but_no_more_than_two(beat):
+    with time_machine.travel(NOW, tick=False) as clock:
+        turn(beat, clock, 10)
+        clock.shift(timedelta(minutes=2))
+        turn(beat, clock, 10)
+        clock.shift(timedelta(hours=1))
+        turn(beat, clock, 10)
+    assert of(beat, MINUTELY) == minutes((9, 17), (9, 18), (9, 19), (10, 17), (10, 18), (10, 19))
+
+
+def test_a_beat_that_starts_writes_nothing_that_is_there(beat):
+    before = PeriodicTasks.last_change()
+    SlotScheduler(app=app)
+    assert PeriodicTasks.last_change() == before
+    IntervalSchedule.objects.update(every=7)  # somebody changed it
+    SlotScheduler(app=app)
+    assert PeriodicTask.objects.get(name=MINUTELY).interval.schedule.run_every == timedelta(minutes=1)
 
 
 def test_what_another_beat_wrote_to_the_schedule_holds_nothing_back(beat):

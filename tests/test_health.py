@@ -36,6 +36,7 @@ def own(django_db_setup, django_db_blocker):
         db.execute("DELETE FROM core_processbeat")
         yield db
         db.execute("DELETE FROM core_processbeat")
+        db.execute("DELETE FROM core_subscription WHERE name = 'rabbitmq'")
         db.execute("UPDATE core_relayhead SET beat_at = NULL")
 
 
@@ -188,25 +189,16 @@ class TestProbes:
         settings.RABBITMQ_URL = "amqp://a:b@127.0.0.1:1//"
         monkeypatch.setattr(probes, "Connection", MagicMock())
         assert probes.rabbitmq()["rabbitmq"].up
-        row = {"failing_since": "2026-03-02T09:00:00Z", "error": "unroutable"}
-
-        class Says:
-            def __enter__(self):
-                return self
-
-            def __exit__(self, *_):
-                return None
-
-            def execute(self, *_):
-                return self
-
-            def fetchone(self):
-                return (row,)
-
-        monkeypatch.setattr(relay, "connect", lambda *_, **__: Says())
+        own.execute(
+            "INSERT INTO core_subscription (name, position, updated_at, failing_since, error)"
+            " VALUES ('rabbitmq', 0, now(), '2026-03-02T09:00:00Z', 'unroutable')"
+        )
         part = probes.rabbitmq()["rabbitmq"]
         assert not part.up
-        assert part.reason == "publishing fails since 2026-03-02T09:00:00Z: unroutable"
+        assert part.reason.startswith("publishing fails since 2026-03-02T")
+        assert part.reason.endswith(": unroutable")
+        own.execute("UPDATE core_subscription SET failing_since = NULL, error = ''")
+        assert probes.rabbitmq()["rabbitmq"].up
 
 
 class TestLookout:

@@ -28,11 +28,11 @@ ROWS: dict[str, Callable[[argparse.Namespace], tuple[bool, str]]] = {
     "R7": lambda size: poison.run(writes=size.writes, kills=size.kills),
     "R8": lambda size: job_kill.run_on_rabbitmq(jobs=size.jobs, kills=size.kills),
     "R8-redis": lambda size: job_kill.run_on_redis(jobs=size.jobs, kills=size.kills),
-    "R9": lambda size: two_beats.run(seconds=size.seconds or 600),
+    "R9": lambda size: two_beats.run(minutes=size.minutes),
     "R10": lambda size: streams_resume.run(writes=size.writes, kills=size.reconnects),
     "R11": lambda size: streams_reset.run(writes=size.writes, kills=size.kills),
     "R12": lambda size: streams_crowd.run(writes=size.writes, kills=size.kills),
-    "R23": lambda size: redis_away.run(seconds=size.seconds or 60),
+    "R23": lambda size: redis_away.run(seconds=size.seconds),
 }
 
 
@@ -43,7 +43,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="kill -9 of each kind of process under test (50)")
     parser.add_argument("--reconnects", type=int, default=1000, help="R10: streams thrown off (1000)")
     parser.add_argument("--jobs", type=int, default=2000, help="R8: jobs (2000)")
-    parser.add_argument("--seconds", type=int, help="how long it goes on (R9 600, R23 60)")
+    parser.add_argument("--minutes", type=int, default=10, help="R9: how long, a beat killed in each (10)")
+    parser.add_argument("--seconds", type=int, default=60, help="R23: how long Redis is away (60)")
     options = parser.parse_args()
     rows = [row for given in options.rows for row in given.split(",") if row]
     if unknown := [row for row in rows if row not in ROWS]:

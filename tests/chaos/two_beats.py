@@ -17,13 +17,12 @@ CAST = ("-m", "tests.chaos.two_beats_cast")
 CELERY = ("-m", "celery", "-A", "tests.chaos.two_beats_cast")
 BEAT = (*CELERY, "beat", "--loglevel", "WARNING", "--pidfile=")
 WORKER = (*CELERY, "worker", "--concurrency", "2", "--loglevel", "WARNING", "--without-gossip", "--without-mingle")
-KILLS = 10  # spread over the time: one a minute at full size
 LONGEST = 60  # seconds, of the schedules
 ZERO = ("missing", "late", "dup", "without_effect", "failed")
 
 
-def run(*, seconds: int) -> tuple[bool, str]:
-    """Whether the row passed, and its figures in one line; full size is 600 seconds."""
+def run(*, minutes: int) -> tuple[bool, str]:
+    """Whether the row passed, and its figures in one line; one beat is killed each minute, full size is ten."""
     with private_ground() as ground, private_broker() as broker:
         ground.give(RABBITMQ_URL=broker.url, CELERY_BROKER_URL=broker.url)
         ground.run(*CAST, "tables")
@@ -33,18 +32,24 @@ def run(*, seconds: int) -> tuple[bool, str]:
             _first_run(database)
         began, killed = time.time(), 0
         dice = random.Random("R9")  # noqa: S311
-        for _ in range(KILLS):
-            time.sleep(seconds / KILLS)
+        for _ in range(minutes):
+            time.sleep(60)
             victim = beats.pop(dice.randrange(2))
             victim.kill()
             victim.wait()
             killed += 1
             beats.append(ground.start(*BEAT, log="beat.log"))
-        time.sleep(max(0.0, 2.5 * LONGEST - seconds / KILLS))  # what the last kill could delay has its two periods
-        found = json.loads(ground.run(*CAST, "check", str(began), str(time.time())))
-    passed = all(found[name] == 0 for name in ZERO) and found["slots"] > 30 and killed == KILLS
+        time.sleep(2.5 * LONGEST)  # what the last kill could delay has its two periods
+        ended = time.time()
+        for beat in beats:
+            beat.terminate()
+            beat.wait()
+        with ground.connect() as database:
+            _come_to_rest(database)
+        found = json.loads(ground.run(*CAST, "check", str(began), str(ended)))
+    passed = all(found[name] == 0 for name in ZERO) and found["slots"] > 30 and killed == minutes
     figures = " ".join(f"{name}={value}" for name, value in found.items())
-    return passed, f"seconds={seconds} {figures} beats_killed={killed}"
+    return passed, f"minutes={minutes} {figures} beats_killed={killed}"
 
 
 def _first_run(database: psycopg.Connection[Any]) -> None:
@@ -55,3 +60,13 @@ def _first_run(database: psycopg.Connection[Any]) -> None:
             return
         time.sleep(0.1)
     raise TimeoutError("no job runs")
+
+
+def _come_to_rest(database: psycopg.Connection[Any]) -> None:
+    """Waits until the worker has done what was offered: rows and effects are counted when none is on its way."""
+    before, since = -1, time.monotonic()
+    while time.monotonic() - since < 5:
+        row = database.execute("SELECT count(*) FROM core_jobrun WHERE finished_at IS NOT NULL").fetchone()
+        if row and row[0] != before:
+            before, since = row[0], time.monotonic()
+        time.sleep(0.2)
