@@ -186,7 +186,10 @@ class Office:
 
 
 class Killer(threading.Thread):
-    """`kill -9` of whatever `victim` names, at random moments, `kills` times while writers write."""
+    """`kill -9` of whatever `victim` names, at random moments, `kills` times while writers write.
+
+    One of several is never more than a kill ahead of its `peers`, so that their kills spread over the same writes.
+    """
 
     def __init__(
         self, office: Office, kills: int, pace: Step, victim: Callable[[], int | None], after: Callable[[int], None]
@@ -195,11 +198,13 @@ class Killer(threading.Thread):
         self._office, self._kills, self._pace, self._victim, self._after = office, kills, pace, victim, after
         self._dice = random.Random(f"killer/{pace.path.name}")  # noqa: S311
         self.killed = 0
+        self.peers: list[Killer] = []
 
     def run(self) -> None:
         deadline = time.monotonic() + 120 + 15 * self._kills
         while self.killed < self._kills and time.monotonic() < deadline and self._office.writing():
-            pid = self._victim()
+            ahead = any(self.killed > peer.killed and peer.is_alive() for peer in self.peers)
+            pid = None if ahead else self._victim()
             if pid is None:
                 time.sleep(0.05)
                 continue

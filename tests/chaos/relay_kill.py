@@ -65,6 +65,8 @@ def _kill(office: Office, kills: int, paces: list[Step]) -> list[int]:
             Killer(office, kills, paces[2], consumer, lambda pid: (bury(pid), office.start_consumer())[0]),
         ]
         for killer in killers:
+            killer.peers = killers
+        for killer in killers:
             killer.start()
         for killer in killers:
             killer.join()
