@@ -37,7 +37,7 @@ from tests.chaos.pace import Pace  # noqa: E402
 
 EMAIL, PASSWORD = "chaos@example.com", "Зимний-лес-2026"
 PATIENCE = 120.0  # seconds of trying for one write
-DEALS_EACH = 10
+DEALS_EACH = 40
 REVIEW = (date.today() + timedelta(days=30)).isoformat()
 QUEUE = consumers.QUEUE
 
