@@ -59,10 +59,20 @@ def _kill(office: Office, kills: int, paces: list[Step]) -> list[int]:
                 if each.pid == pid:
                     each.wait()
 
+        def replace_relay(pid: int) -> None:
+            """The next share of writes waits for a leader; what was being written when this one died does not."""
+            bury(pid)
+            office.start_relay()
+            office.wait_for_leader()
+
+        def replace_consumer(pid: int) -> None:
+            bury(pid)
+            office.start_consumer()
+
         killers = [
-            Killer(office, kills, paces[0], leader, lambda pid: (bury(pid), office.start_relay())[0]),
+            Killer(office, kills, paces[0], leader, replace_relay),
             Killer(office, kills, paces[1], worker, lambda _pid: None),
-            Killer(office, kills, paces[2], consumer, lambda pid: (bury(pid), office.start_consumer())[0]),
+            Killer(office, kills, paces[2], consumer, replace_consumer),
         ]
         for killer in killers:
             killer.peers = killers
