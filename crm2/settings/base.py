@@ -281,6 +281,8 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 
 # --- Bus (docs/events.md, "The bus"); without RABBITMQ_URL there is none ----------------------------------------------
 RABBITMQ_MANAGEMENT_URL = env.str("RABBITMQ_MANAGEMENT_URL", default="")
+if RABBITMQ_MANAGEMENT_URL and urlparse(RABBITMQ_MANAGEMENT_URL).scheme not in ("http", "https"):
+    raise ImproperlyConfigured("RABBITMQ_MANAGEMENT_URL must be an http:// or https:// URL.")
 # Which events leave: by the first word of the name, the exchange, the source, what begins the type. No others do.
 BUS_ROUTES = {
     "client": ("crm.events", "crm.clients", "crm."),
