@@ -19,6 +19,7 @@ def run(*, writes: int, kills: int) -> tuple[bool, str]:
         office.start_web()
         office.wait_for_leader()
         office.start_writers(http=writes, direct=0, paces=[pace])
+        office.wait_for_writes()
         backlogs, meanwhile = [], []
         for away in OUTAGES:
             time.sleep(3.0)

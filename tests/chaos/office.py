@@ -107,6 +107,10 @@ class Office:
     def written(self) -> int:
         return sum(path.read_bytes().count(b"\n") for path in self.ledgers.glob("http-*"))
 
+    def wait_for_writes(self) -> None:
+        """Until the writers have signed in and written."""
+        self._until(lambda: self.written() > 0, "nobody writes")
+
     def check(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.ground.run(*CAST, "check", str(self.ledgers), timeout=300))
         return found
