@@ -159,7 +159,7 @@ def send(good: int, bad: int, ledger: Path, pace: Pace) -> None:
             for _ in range(2 if kind == "good" and dice.random() < 0.1 else 1):
                 _publish(channel, kind, message_id, _body(kind, message_id))
             if dice.random() < 0.02:
-                _publish(channel, "other", message_id, json.dumps({"notificationId": message_id, "eventKey": "x"}))
+                _publish(channel, "other", f"other-{message_id}", json.dumps({"notificationId": "x", "eventKey": "x"}))
 
 
 def _body(kind: str, message_id: str) -> str:
