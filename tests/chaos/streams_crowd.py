@@ -77,7 +77,8 @@ class Stage:
                 "SELECT min(id::text) FROM crm_deal WHERE owner_id = %s", [slow[0]]
             ).fetchone()[0]  # fmt: skip
             member = (
-                "INSERT INTO crm_dealmember (deal_id, user_id, role, via, created_at) VALUES (%s, %s, %s, %s, now())"
+                "INSERT INTO crm_dealmember (deal_id, user_id, role, via, created_at)"
+                " VALUES (%s, %s, 'observer', 'manual', now()) ON CONFLICT DO NOTHING"
             )
             for deal, people_ in ((self.common, crowd[1:]), (self.flooded, slow[1:])):
                 for user in people_:
