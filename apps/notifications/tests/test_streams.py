@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 from uuid import uuid4
 
@@ -477,6 +478,20 @@ class TestTrouble:
                 assert (await stream.event()).event == "deal.updated"
 
         office.run(go)
+
+    def test_one_line_when_it_is_over_without_the_query(self, office, seller, caplog):
+        caplog.set_level(logging.INFO, logger="crm2.access")
+
+        async def go() -> None:
+            async with office.listen(seller, query="types=deal.updated", x_trace_id="abc") as stream:
+                await stream.opening()
+                assert stream.headers["x-trace-id"] == "abc"
+
+        office.run(go)
+        (record,) = [each for each in caplog.records if each.name == "crm2.access"]
+        assert (record.method, record.route, record.status) == ("GET", "/api/v1/streams/deals", 200)
+        assert (record.actor_id, record.reason, record.count) == (seller.pk, "left", 0)
+        assert "types" not in str(record.__dict__)
 
     def test_nothing_is_left_behind(self, office, seller, executor):
         async def go() -> None:
