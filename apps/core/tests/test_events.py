@@ -2,15 +2,17 @@
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from io import StringIO
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
 from apps.core import context
 from apps.core.events import SubscriptionSpec, emit, on, plain
-from apps.core.models import Event
+from apps.core.models import Event, RelayHead
 
 SUBJECT = SimpleNamespace(pk=uuid4(), version=3)
 
@@ -99,3 +101,12 @@ def test_a_handler_is_called_for_its_names_and_the_star(handlers):
     on("*", subscription="s")(lambda event: calls.append("all"))
     spec: SubscriptionSpec = handlers["s"]
     assert [len(spec.of(name)) for name in ("a", "b", "c")] == [2, 2, 1]
+
+
+@pytest.mark.django_db
+def test_a_restored_log_gets_another_epoch_and_keeps_its_head():
+    RelayHead.objects.update_or_create(id=1, defaults={"epoch": "old", "position": 7})
+    call_command("new_epoch", stdout=StringIO())
+    head = RelayHead.objects.get()
+    assert head.epoch != "old"
+    assert head.position == 7
