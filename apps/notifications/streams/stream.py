@@ -153,8 +153,8 @@ class Stream:
         self._queue(frames.reset(self._id(), "unknown"))
 
     def beat(self, now: float, position: int) -> None:
-        """A heartbeat if it is time; `position` is the hub's."""
-        if now - self._beat_at < live.heartbeat_seconds() - TICK_SECONDS or self.end_code:
+        """A heartbeat if it is time: two ticks early, never late; `position` is the hub's."""
+        if now - self._beat_at < live.heartbeat_seconds() - 2 * TICK_SECONDS or self.end_code:
             return
         self._beat_at = now
         if self.kind == "heartbeat":
