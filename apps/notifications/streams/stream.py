@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 REPLAYED_AT_ONCE = 100
 MOST_PENDING = 64 * 1024  # bytes
 TICK_SECONDS = 0.5  # between two calls of `beat` and `watch`
-SLOW_SECONDS = 20.0  # what was sent so long ago must have come through
+SLOW_SECONDS = 15.0  # what was sent so long ago must have come through
 LAST_WORDS_SECONDS = 2.0  # for a stream that is being closed
 RETRY_SECONDS = 1.0  # while the database is away
 

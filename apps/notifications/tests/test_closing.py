@@ -296,11 +296,11 @@ class TestSlowReaders:
         made._sent, wire.waiting = 5000, 4000
         made.watch(start + 2)
         made._sent, wire.waiting = 9000, 6000  # what was sent at 2 is not through
-        made.watch(start + 20)
+        made.watch(start + 15)
         assert not cut
-        made._sent, wire.waiting = 12000, 6500  # it is now: another 20 seconds for the rest
-        made.watch(start + 21)
-        made.watch(start + 40)
+        made._sent, wire.waiting = 12000, 6500  # it is now: another 15 seconds for the rest
+        made.watch(start + 16)
+        made.watch(start + 30)
         assert not cut
-        made.watch(start + 42)
+        made.watch(start + 32)
         assert cut
