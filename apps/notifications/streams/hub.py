@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 CHECK_SECONDS = 2.0  # between two looks at who may still listen
-EVENTS_AT_ONCE = 500
+EVENTS_AT_ONCE = 200
 DELIVERIES_AT_ONCE = 5000  # then the streams get a turn
 MOST_RECENT = 1024 * 1024  # bytes of frames
 LAYER_SECONDS = 2.0  # for anything asked of the channel layer
