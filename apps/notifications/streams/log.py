@@ -12,12 +12,12 @@ from uuid import UUID
 from apps.core.reads import prepared_cursor
 from apps.crm.access import audiences
 from apps.notifications.access import ADMINS, PROGRAMS, SEE_ALL_DEALS
+from apps.notifications.events import NOTIFICATION_RECEIVED
 from apps.notifications.streams import frames
 
 Kind = Literal["crm", "notifications"]
 KINDS = ("crm", "notifications")
 OF_A_DEAL = ("deal.", "policy.", "task.", "document.")
-RECEIVED = "notification.received"
 KEPT = 100_000  # positions that replay reaches back
 
 # One statement, one snapshot: the head is never older than the events below it.
@@ -82,7 +82,7 @@ class _Event:
         self.position, self.name, self.aggregate_id = position, name, aggregate_id
         self.deal_id, self.client_id, self.payload = deal_id, client_id, payload
         self.kind: Kind | None = None
-        if name == RECEIVED:
+        if name == NOTIFICATION_RECEIVED:
             self.kind = "notifications"
         elif name.startswith((*OF_A_DEAL, "client.")):
             self.kind = "crm"
