@@ -135,7 +135,7 @@ class Bench:
             (address, pid), raw = self.ground.start_streams(), self.ground.start_raw_streams()
             ours_port, raw_port = _port(address), _port(raw)
             for port in (ours_port, raw_port):
-                streams.fan_out([port], 20, events=5)
+                streams.fan_out([port], 40)  # what is loaded once is no subscriber's
             for subscribers in SUBSCRIBERS:
                 self._compare_streams(streams, ours_port, raw_port, pid, subscribers)
             second, _ = self.ground.start_streams()
