@@ -47,6 +47,7 @@ class Office:
         self.relays: list[Process] = []
         self.consumers: list[Process] = []
         self.writers: list[Process] = []
+        self.wanted = 0  # writes over HTTP
         self.web: Process | None = None
         ground.give(RABBITMQ_URL=broker.url, BIND=f"127.0.0.1:{self.port}", WEB_CONCURRENCY="2", LOG_LEVEL="WARNING")
         ground.run(*RELAY_CAST, "tables")
@@ -67,7 +68,7 @@ class Office:
 
     def start_writers(self, *, http: int, direct: int, paces: list[Step], processes: int = 3) -> None:
         """Writers over HTTP that make `http` writes, and one that emits directly."""
-        steps = [str(each) for each in paces]
+        steps, self.wanted = [str(each) for each in paces], http
         for number in range(processes):
             share = http // processes + (number < http % processes)
             self.writers.append(self.ground.start(
@@ -106,6 +107,10 @@ class Office:
 
     def written(self) -> int:
         return sum(path.read_bytes().count(b"\n") for path in self.ledgers.glob("http-*"))
+
+    def share_written(self) -> float:
+        """Of the writes over HTTP."""
+        return self.written() / max(1, self.wanted)
 
     def wait_for_writes(self) -> None:
         """Until the writers have signed in and written."""
@@ -192,7 +197,8 @@ class Office:
 class Killer(threading.Thread):
     """`kill -9` of whatever `victim` names, at random moments, `kills` times while writers write.
 
-    One of several is never more than a kill ahead of its `peers`, so that their kills spread over the same writes.
+    The kills spread over the writes: none comes before its share of them is written, and of several killers none is
+    more than a kill ahead of its `peers`.
     """
 
     def __init__(
@@ -207,7 +213,9 @@ class Killer(threading.Thread):
     def run(self) -> None:
         deadline = time.monotonic() + 120 + 15 * self._kills
         while self.killed < self._kills and time.monotonic() < deadline and self._office.writing():
-            ahead = any(self.killed > peer.killed and peer.is_alive() for peer in self.peers)
+            ahead = self.killed > self._kills * self._office.share_written() or any(
+                self.killed > peer.killed and peer.is_alive() for peer in self.peers
+            )
             pid = None if ahead else self._victim()
             if pid is None:
                 time.sleep(0.05)
