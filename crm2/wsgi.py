@@ -10,10 +10,12 @@ from typing import Any
 from django.core.wsgi import get_wsgi_application
 
 from crm2 import servers
+from crm2.postgresql.base import DatabaseWrapper
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
 servers.hold()
 servers.bound_requests()
+DatabaseWrapper.connections_stay = True
 django = get_wsgi_application()
 ALIVE = b'{"status":"ok"}'
 HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(ALIVE)))]

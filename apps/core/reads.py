@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import JSONField, Model, QuerySet
 from psycopg import Cursor
 from psycopg.pq import Format
@@ -82,10 +82,11 @@ def prepared_cursor() -> Any:
 
     Django's own cursors write the values into the text, so that no two texts are alike.
     """
-    connection.ensure_connection()
-    cursor: Cursor[Any] = Cursor(connection.connection)
+    wrapper: Any = connections[DEFAULT_DB_ALIAS]  # asked of the thread once, not for each attribute
+    wrapper.ensure_connection()
+    cursor: Cursor[Any] = Cursor(wrapper.connection)
     cursor.format = Format.BINARY  # moments come as they are: as text Django has them read by Python, one by one
-    return connection._prepare_cursor(cursor)  # type: ignore[attr-defined]
+    return wrapper._prepare_cursor(cursor)
 
 
 def _compile(reading: Reading) -> _Compiled:
