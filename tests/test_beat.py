@@ -16,6 +16,13 @@ NOW = datetime(2026, 3, 2, 9, 17, 5, 250_000, tzinfo=UTC)
 MINUTELY, DAILY = "apps.crm.jobs.fold_stage_figures", "apps.crm.jobs.recount_stage_figures"
 
 
+def new_beat():
+    """A beat that does not write its schedule when the suite ends: the database is gone then."""
+    made = SlotScheduler(app=app)
+    made._finalize.cancel()
+    return made
+
+
 @pytest.fixture
 def beat(monkeypatch):
     """A beat whose offers are kept instead of sent: `beat.offers` are `(job, slot)`."""
@@ -36,7 +43,7 @@ def beat(monkeypatch):
     app.conf.beat_schedule = {name: whole[name] for name in (MINUTELY, DAILY)}
     monkeypatch.setattr(SlotScheduler, "producer", None)
     with time_machine.travel(NOW, tick=False):
-        beat = SlotScheduler(app=app)
+        beat = new_beat()
     beat.offers, beat.broker_away = offers, False
     yield beat
     app.conf.beat_schedule = whole
@@ -104,16 +111,16 @@ def test_a_beat_that_stalled_offers_what_it_was_too_late_for_but_no_more_than_tw
 
 def test_a_beat_that_starts_writes_nothing_that_is_there(beat):
     before = PeriodicTasks.last_change()
-    SlotScheduler(app=app)
+    new_beat()
     assert PeriodicTasks.last_change() == before
     IntervalSchedule.objects.update(every=7)  # somebody changed it
-    SlotScheduler(app=app)
+    new_beat()
     assert PeriodicTask.objects.get(name=MINUTELY).interval.schedule.run_every == timedelta(minutes=1)
 
 
 def test_what_another_beat_wrote_to_the_schedule_holds_nothing_back(beat):
     PeriodicTask.objects.update(last_run_at=NOW + timedelta(hours=1))
-    other = SlotScheduler(app=app)
+    other = new_beat()
     with time_machine.travel(NOW, tick=False) as clock:
         turn(other, clock, 60)
     assert of(beat, MINUTELY) == minutes((9, 17), (9, 18))
@@ -122,7 +129,7 @@ def test_what_another_beat_wrote_to_the_schedule_holds_nothing_back(beat):
 def test_a_beginning_that_was_planned_in_the_admin_is_kept(beat):
     PeriodicTask.objects.filter(name=MINUTELY).update(start_time=NOW + timedelta(minutes=2))
     SlotEntry.offered.clear()
-    other = SlotScheduler(app=app)
+    other = new_beat()
     with time_machine.travel(NOW, tick=False) as clock:
         turn(other, clock, 60)
         assert of(beat, MINUTELY) == []
@@ -133,7 +140,7 @@ def test_a_beginning_that_was_planned_in_the_admin_is_kept(beat):
 def test_a_job_that_was_switched_off_in_the_admin_is_not_offered(beat):
     PeriodicTask.objects.filter(name=MINUTELY).update(enabled=False)
     SlotEntry.offered.clear()
-    other = SlotScheduler(app=app)
+    other = new_beat()
     with time_machine.travel(NOW, tick=False) as clock:
         turn(other, clock, 60)
     assert of(beat, MINUTELY) == []
