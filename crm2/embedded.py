@@ -57,6 +57,14 @@ def postgres_url(home: Path) -> str:
     return f"postgresql://crm@/crm?host={quote(str(_socket_folder(home)), safe='')}"
 
 
+def postgres_programs(home: Path) -> Path:
+    """The folder of the server's own pg_dump, psql and so on: those of another version may refuse it.
+
+    :raises EmbeddedUnavailable: if this machine has none that could run
+    """
+    return _Postgres(home).binary().parent
+
+
 def redis_url(home: Path) -> str:
     """The address of the home's Valkey; starts nothing, equal in every process of this user."""
     return f"unix://{_socket_folder(home)}/valkey.sock"

@@ -5,6 +5,7 @@ Full size unless told otherwise.
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable
 
 from tests.chaos import (
@@ -56,6 +57,9 @@ def main() -> int:
             passed, figures = ROWS[row](options)
         except BrokerMissing as missing:
             passed, figures = False, str(missing)
+        except Exception as error:  # the other rows are still worth running
+            traceback.print_exc()
+            passed, figures = False, f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"{row} {'pass' if passed else 'FAIL'} {figures}", flush=True)
         failed |= not passed
     return int(failed)

@@ -5,13 +5,16 @@ The log is longer than what replay reaches; a backup is restored while clients h
 
 import asyncio
 import json
+import os
 import subprocess
 import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 import psycopg
+from django.conf import settings
 
+from crm2 import embedded
 from tests.chaos import sse
 from tests.chaos.ground import Ground, private_ground
 from tests.chaos.sse import ADDRESS
@@ -169,6 +172,10 @@ def _restore(ground: Ground) -> None:
 
 
 def _tool(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    """A program of the server's own version: the wheel's where the server is the wheel's."""
+    path = os.environ["PATH"]
+    if settings.EMBEDDED_POSTGRES:
+        path = f"{embedded.postgres_programs(settings.EMBEDDED_HOME)}:{path}"
+    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stderr[-1000:]}")
