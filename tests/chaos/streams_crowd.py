@@ -176,11 +176,14 @@ class Stage:
 
 
 class Held:
-    """A process that holds streams from `open` to the end of its input."""
+    """A process that holds streams from `open` to the end of its input.
+
+    In life the crowd sits at machines of its own: here it must not take the API's share of this one.
+    """
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            ["nice", *command], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
 
     def __enter__(self) -> "Held":
