@@ -68,8 +68,8 @@ def standing(credentials: Collection[Credential], *, now: datetime) -> dict[Cred
     if keys["session"]:
         holders |= {("session", key): user for key, user in queries.users_of_sessions(keys["session"], now=now).items()}
     if keys["token"]:
-        tokens_left = ServiceToken.objects.filter(pk__in=keys["token"], revoked_at=None)
-        holders |= {("token", row.pk): row for row in tokens_left if row.expires_at is None or now < row.expires_at}
+        standing_tokens = ServiceToken.objects.standing(now).filter(pk__in=keys["token"])
+        holders |= {("token", row.pk): row for row in standing_tokens}
     if keys["cookie"]:
         holders |= _admins_of([each for each in credentials if each.kind == "cookie"], now)
     return {each: holders[each.kind, each.key] for each in credentials if (each.kind, each.key) in holders}

@@ -1,8 +1,9 @@
 """People, roles, sign-in sessions and service tokens."""
 
 import uuid
+from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.postgres.expressions import ArraySubquery
@@ -166,6 +167,12 @@ class Session(models.Model):
         return str(self.user_id)
 
 
+class ServiceTokenQuerySet(models.QuerySet["ServiceToken"]):
+    def standing(self, now: datetime) -> Self:
+        """Neither revoked nor expired."""
+        return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now), revoked_at=None)
+
+
 class ServiceToken(models.Model):
     """A key of a program: its scopes are capabilities, it sees every row; only its hash is kept."""
 
@@ -179,6 +186,8 @@ class ServiceToken(models.Model):
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked"), null=True)
     last_used_at = models.DateTimeField(_("last used"), null=True)
+
+    objects = ServiceTokenQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("service token")

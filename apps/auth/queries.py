@@ -18,21 +18,13 @@ from apps.core.reads import prepared_cursor
 _FIELDS = [field for field in User._meta.concrete_fields if field.attname not in ("password", "last_login")]
 _NAMES = [field.attname for field in _FIELDS]
 _COLUMNS = ", ".join(f'u."{field.column}"' for field in _FIELDS)
-_USER_OF_SESSION = f"""
-SELECT {_COLUMNS}, ARRAY(
+_WITH_ROLES = f"""{_COLUMNS}, ARRAY(
     SELECT r.name FROM accounts_userrole ur JOIN accounts_role r ON r.id = ur.role_id
-    WHERE ur.user_id = u.id)
-FROM accounts_session s JOIN accounts_user u ON u.id = s.user_id
-WHERE s.id = %s AND s.user_id = %s AND s.ended_at IS NULL AND s.expires_at > %s AND u.enabled
-"""  # noqa: S608 - the columns are the model's own
-
-_USERS_OF_SESSIONS = f"""
-SELECT s.id, {_COLUMNS}, ARRAY(
-    SELECT r.name FROM accounts_userrole ur JOIN accounts_role r ON r.id = ur.role_id
-    WHERE ur.user_id = u.id)
-FROM accounts_session s JOIN accounts_user u ON u.id = s.user_id
-WHERE s.id = ANY(%s) AND s.ended_at IS NULL AND s.expires_at > %s AND u.enabled
-"""  # noqa: S608 - the columns are the model's own
+    WHERE ur.user_id = u.id)"""  # noqa: S608 - the columns are the model's own
+_OPEN_SESSION = """FROM accounts_session s JOIN accounts_user u ON u.id = s.user_id
+WHERE s.ended_at IS NULL AND s.expires_at > %s AND u.enabled"""
+_USER_OF_SESSION = f"SELECT {_WITH_ROLES} {_OPEN_SESSION} AND s.id = %s AND s.user_id = %s"
+_USERS_OF_SESSIONS = f"SELECT s.id, {_WITH_ROLES} {_OPEN_SESSION} AND s.id = ANY(%s)"
 
 _SERVICE_TOKEN = re.compile(r"crm_st_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 
@@ -40,7 +32,7 @@ _SERVICE_TOKEN = re.compile(r"crm_st_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 def user_of_session(*, session_id: UUID, user_id: UUID, now: datetime) -> User | None:
     """The enabled user of an open session, with role names; None when either is over. One query."""
     with prepared_cursor() as cursor:
-        cursor.execute(_USER_OF_SESSION, [session_id, user_id, now])
+        cursor.execute(_USER_OF_SESSION, [now, session_id, user_id])
         row = cursor.fetchone()
     return None if row is None else _user(row)
 
@@ -48,7 +40,7 @@ def user_of_session(*, session_id: UUID, user_id: UUID, now: datetime) -> User |
 def users_of_sessions(session_ids: Collection[UUID], *, now: datetime) -> dict[UUID, User]:
     """The enabled users of those of the sessions that are open, with role names. One query."""
     with prepared_cursor() as cursor:
-        cursor.execute(_USERS_OF_SESSIONS, [list(session_ids), now])
+        cursor.execute(_USERS_OF_SESSIONS, [now, list(session_ids)])
         return {row[0]: _user(row[1:]) for row in cursor.fetchall()}
 
 
@@ -61,12 +53,12 @@ def _user(row: tuple[Any, ...]) -> User:
 def service_token_of(text: str, *, now: datetime) -> ServiceToken | None:
     """The service token that the text is, None when there is none, or it is revoked or expired. One query."""
     match = _SERVICE_TOKEN.fullmatch(text)
-    token = ServiceToken.objects.filter(prefix=match[1], revoked_at=None).first() if match else None
+    token = ServiceToken.objects.standing(now).filter(prefix=match[1]).first() if match else None
     if match is None or token is None:
         return None
     if not hmac.compare_digest(bytes(token.secret_hash), hashlib.sha256(match[2].encode()).digest()):
         return None
-    return token if token.expires_at is None or now < token.expires_at else None
+    return token
 
 
 def emails_of(ids: Iterable[UUID | None]) -> dict[UUID, dict[str, Any]]:
