@@ -3,8 +3,9 @@
 from typing import Any, get_args
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import date
 from django.utils import timezone
@@ -105,7 +106,9 @@ class SubscriptionAdmin(ReadOnly):
     ordering = ["name"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows: QuerySet[Any] = super().get_queryset(request).annotate(parked_events=Count("parked"))
+        head = RelayHead.objects.values("position")
+        counted = {"parked_events": Count("parked"), "positions_behind": Subquery(head) - F("position")}
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(**counted)
         return rows
 
     @admin.display(description=_("parked events"))
@@ -113,10 +116,9 @@ class SubscriptionAdmin(ReadOnly):
         return int(row.parked_events)
 
     @admin.display(description=_("positions behind"))
-    def behind(self, row: Subscription) -> Any:
-        if row.pk == bus.SUBSCRIPTION and bus.standing() is None:
-            return _("off")
-        return RelayHead.objects.values_list("position", flat=True).get() - row.position
+    def behind(self, row: Any) -> Any:
+        off = row.pk == bus.SUBSCRIPTION and not settings.RABBITMQ_URL
+        return _("off") if off else row.positions_behind
 
     @admin.display(description=_("alarm"))
     def trouble(self, row: Subscription) -> Any:

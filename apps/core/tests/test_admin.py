@@ -3,7 +3,9 @@
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.core import relay, work
@@ -136,6 +138,16 @@ class TestTheBus:
         text = browser(admin).get(url("subscription"), headers={"accept-language": "en"}).content.decode()
         assert "No queue is bound to the exchange." in text
         assert ">3<" in text
+
+    def test_more_subscriptions_cost_no_more_queries(self, browser, admin, waiting):
+        page, counts = browser(admin), []
+        page.get(url("subscription"))  # what is asked once per process
+        for more in (0, 5):
+            Subscription.objects.bulk_create(Subscription(name=f"more.{number}") for number in range(more))
+            with CaptureQueriesContext(connection) as asked:
+                page.get(url("subscription"))
+            counts.append(len(asked))
+        assert counts[0] == counts[1]
 
     def test_without_a_bus_nothing_is_behind(self, browser, admin, waiting, settings):
         settings.RABBITMQ_URL = ""
