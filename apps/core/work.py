@@ -1,95 +1,29 @@
-"""Work for the workers: how it is handed over without waiting for the broker, and how often it may kill them.
+"""Work for the workers: how often a job may kill them, and how one that was put aside is run again.
 
 The broker never holds the only copy of a fact. What must happen stands in PostgreSQL with the time when it is due, and
 a periodic job finds it; a message only makes it happen at once.
 """
 
 import logging
-import os
-import queue
-import threading
 from typing import Any
 from uuid import UUID
 
 from celery import Task
 from celery.exceptions import Ignore
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 from kombu.exceptions import OperationalError
 
-from apps.core import context
 from apps.core.errors import NotFound, Unavailable
 from apps.core.models import CrashedJob
 
 log = logging.getLogger(__name__)
 
 MOST_RUNS = 6
-WAITING_AT_MOST = 1000  # messages; more are dropped, for the rows they are about say the same
 CONNECT_SECONDS = 2
 CONFIRM_SECONDS = 5
-
-Message = tuple[str, dict[str, Any], str]
-
-
-def hand_over(job: str, **kwargs: Any) -> None:
-    """Asks a worker to run the job soon, once the transaction commits. Neither waits for the broker nor fails.
-
-    `job` is its registered name, `kwargs` are JSON. A broker that is away is waited for in the background; a process
-    that ends meanwhile takes its requests with it.
-    """
-    trace_id = context.trace_id() or context.new_trace_id()
-    transaction.on_commit(lambda: _courier().take((job, kwargs, trace_id)))
-
-
-class Courier:
-    """Publishes from a thread of its own, in the order of handing over."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._waiting: queue.Queue[Message] = queue.Queue(WAITING_AT_MOST)
-        threading.Thread(target=self._work, name="courier", daemon=True).start()
-
-    def take(self, message: Message) -> None:
-        try:
-            self._waiting.put_nowait(message)
-        except queue.Full:
-            log.warning("work not handed over", extra={"job": message[0], "reason": "too much waits for the broker"})
-
-    def _work(self) -> None:
-        while True:
-            job, kwargs, trace_id = self._waiting.get()
-            context.enter(trace_id=trace_id, via="job")
-            try:
-                send(job, kwargs)
-            except Exception as error:
-                log.warning("work not handed over", extra={"job": job, "reason": type(error).__name__})
-            finally:
-                context.leave()
-
-
-_the_courier: Courier | None = None
-_making = threading.Lock()
-
-
-def _courier() -> Courier:
-    """This process's own: a thread does not live through a fork."""
-    global _the_courier
-    with _making:
-        if _the_courier is None or _the_courier.pid != os.getpid():
-            _the_courier = Courier()
-        return _the_courier
-
-
-def send(job: str, kwargs: dict[str, Any]) -> None:
-    """Publishes now; waits for the broker, if need be until it is back.
-
-    :raises Exception: the broker's client's, if it does not take the message
-    """
-    app = import_string(settings.JOBS_APP)
-    app.tasks[job].apply_async(kwargs=kwargs, retry=False, confirm_timeout=CONFIRM_SECONDS)
 
 
 class Guarded(Task):

@@ -1,18 +1,15 @@
-"""Work for the workers: handed over without waiting; put aside when it has killed its worker six times."""
+"""Work for the workers: put aside when it has killed its worker six times, and run again by hand."""
 
 import socket
-import threading
 import time
 from uuid import UUID, uuid4
 
 import pytest
 from celery.app.trace import build_tracer
 from django.conf import settings
-from django.db import transaction
 from django.utils.module_loading import import_string
-from kombu.exceptions import OperationalError
 
-from apps.core import context, work
+from apps.core import work
 from apps.core.models import CrashedJob
 
 app = import_string(settings.JOBS_APP)
@@ -32,75 +29,6 @@ def job():
     note.calls = calls
     yield note
     app.tasks.unregister(note.name)
-
-
-@pytest.fixture
-def sent(monkeypatch):
-    """What the courier publishes, and when it has: `(job, kwargs, trace id)`."""
-    published, arrived = [], threading.Event()
-
-    def send(name, kwargs):
-        published.append((name, kwargs, context.trace_id()))
-        arrived.set()
-
-    monkeypatch.setattr(work, "send", send)
-    monkeypatch.setattr(work, "_the_courier", None)
-    return published, arrived
-
-
-class TestHandOver:
-    def test_published_after_the_commit_with_the_trace(self, committed, sent):
-        published, arrived = sent
-        context.enter(trace_id="abc123", via="http")
-        try:
-            with transaction.atomic():
-                work.hand_over("some.job", deal_id="7")
-                time.sleep(0.05)
-                assert published == []
-            assert arrived.wait(5)
-        finally:
-            context.leave()
-        assert published == [("some.job", {"deal_id": "7"}, "abc123")]
-
-    def test_rolled_back_it_never_was(self, committed, sent):
-        published, arrived = sent
-        with transaction.atomic():
-            work.hand_over("some.job")
-            transaction.set_rollback(True)
-        assert not arrived.wait(0.1)
-        assert published == []
-
-    def test_a_broker_that_is_away_costs_the_caller_nothing(self, committed, monkeypatch):
-        gate, asked = threading.Event(), threading.Event()
-
-        def hang(*_):
-            asked.set()
-            gate.wait(10)
-
-        monkeypatch.setattr(work, "send", hang)
-        monkeypatch.setattr(work, "_the_courier", None)
-        started = time.monotonic()
-        for _ in range(work.WAITING_AT_MOST + 50):  # more than it keeps
-            work.hand_over("some.job")
-        assert time.monotonic() - started < 2
-        assert asked.wait(5)
-        gate.set()
-
-    def test_a_refusal_of_the_broker_stops_no_later_message(self, committed, monkeypatch):
-        seen, arrived = [], threading.Event()
-
-        def send(name, _kwargs):
-            seen.append(name)
-            if name == "first":
-                raise OperationalError("away")
-            arrived.set()
-
-        monkeypatch.setattr(work, "send", send)
-        monkeypatch.setattr(work, "_the_courier", None)
-        work.hand_over("first")
-        work.hand_over("second")
-        assert arrived.wait(5)
-        assert seen == ["first", "second"]
 
 
 @pytest.mark.django_db
