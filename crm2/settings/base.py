@@ -62,12 +62,11 @@ EMBEDDED_REDIS = not env.str("REDIS_URL", default="")
 DATABASE_URL = env.str("DATABASE_URL", default="") or embedded.postgres_url(EMBEDDED_HOME)
 REDIS_URL = env.str("REDIS_URL", default="") or embedded.redis_url(EMBEDDED_HOME)
 RABBITMQ_URL = env.str("RABBITMQ_URL", default="")
-if RABBITMQ_URL and urlparse(RABBITMQ_URL).scheme not in ("amqp", "amqps"):
-    raise ImproperlyConfigured("RABBITMQ_URL must be an amqp:// or amqps:// URL.")
-if urlparse(DATABASE_URL).scheme not in ("postgres", "postgresql"):
-    raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// URL.")
-if urlparse(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
-    raise ImproperlyConfigured("REDIS_URL must be a redis://, rediss:// or unix:// URL.")
+RABBITMQ_MANAGEMENT_URL = env.str("RABBITMQ_MANAGEMENT_URL", default="")
+for name, url in (("DATABASE_URL", DATABASE_URL), ("REDIS_URL", REDIS_URL), ("RABBITMQ_URL", RABBITMQ_URL),
+                  ("RABBITMQ_MANAGEMENT_URL", RABBITMQ_MANAGEMENT_URL)):  # fmt: skip
+    if url:
+        environment.refuse_foreign_url(name, url)
 
 
 def _database(url: str) -> dict[str, object]:
@@ -280,9 +279,6 @@ CELERY_BEAT_SCHEDULER = "crm2.beat:SlotScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 
 # --- Bus (docs/events.md, "The bus"); without RABBITMQ_URL there is none ----------------------------------------------
-RABBITMQ_MANAGEMENT_URL = env.str("RABBITMQ_MANAGEMENT_URL", default="")
-if RABBITMQ_MANAGEMENT_URL and urlparse(RABBITMQ_MANAGEMENT_URL).scheme not in ("http", "https"):
-    raise ImproperlyConfigured("RABBITMQ_MANAGEMENT_URL must be an http:// or https:// URL.")
 # Which events leave: by the first word of the name, the exchange, the source, what begins the type. No others do.
 BUS_ROUTES = {
     "client": ("crm.events", "crm.clients", "crm."),

@@ -87,16 +87,21 @@ def refuse_weak_secret(name: str, value: str) -> None:
         raise ImproperlyConfigured(f"{name} is too regular: give it a random value.")
 
 
-def refuse_weak_password(name: str, url: str) -> None:
-    """:raises ImproperlyConfigured: if it is no URL of its store, or carries a password that everyone tries first"""
-    schemes = SCHEMES[name]
+def refuse_foreign_url(name: str, url: str) -> None:
+    """:raises ImproperlyConfigured: if it is no URL of its store"""
     try:
         parsed = urlparse(url)
-        known = parsed.scheme in schemes and (parsed.port or True)
+        known = parsed.scheme in SCHEMES[name] and (parsed.port or True)
     except ValueError:
         known = False
     if not known:
-        raise ImproperlyConfigured(f"{name} must be a URL: {'://, '.join(schemes)}://.")
+        raise ImproperlyConfigured(f"{name} must be a URL: {'://, '.join(SCHEMES[name])}://.")
+
+
+def refuse_weak_password(name: str, url: str) -> None:
+    """:raises ImproperlyConfigured: if it is no URL of its store, or carries a password that everyone tries first"""
+    refuse_foreign_url(name, url)
+    parsed = urlparse(url)
     if parsed.password is None and name.startswith("RABBITMQ"):  # clients then try guest, guest
         raise ImproperlyConfigured(f"{name} carries no password.")
     if parsed.password is None:
