@@ -20,7 +20,7 @@ class Subscriber(asyncio.Protocol):
         self.rest, self.started = b"", False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.write(self.request)  # type: ignore[attr-defined]
+        transport.write(self.request)  # type: ignore[attr-defined]  # of TCP: it writes
 
     def data_received(self, data: bytes) -> None:
         now = time.time()
@@ -40,6 +40,7 @@ async def hold(ports: list[int], tokens: list[str], count: int) -> None:
         head = "GET /api/v1/streams/deals HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         request = f"{head}Authorization: Bearer {token}\r\n\r\n".encode()
         port = ports[number % len(ports)]
+        # B023: the factory is called before the loop goes on
         await loop.create_connection(lambda: Subscriber(request, late, opened), "127.0.0.1", port)  # noqa: B023
         if number % OPENED_AT_ONCE == 0:
             await asyncio.sleep(0.05)

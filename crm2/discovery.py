@@ -111,6 +111,6 @@ def _follow() -> None:
     while True:
         try:
             read_settings()
-        except Exception:
+        except Exception:  # the thread must go on: the next reading may do better
             log.exception("settings not read from Consul")
         pause.wait(EVERY_SECONDS)

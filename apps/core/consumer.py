@@ -195,7 +195,7 @@ class Consumer:
                 return self._handle(delivery)
             except (Malformed, Elsewhere):
                 raise
-            except Exception as error:
+            except Exception as error:  # raised on as Failed, but for a database that is away
                 if not isinstance(error, DatabaseError) or not away(error):
                     raise Failed from error
                 log.warning("message waits for the database", extra={"reason": subscriptions.describe(error)})

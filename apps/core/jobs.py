@@ -44,7 +44,7 @@ def periodic(*, every: timedelta) -> Callable[[Job], Any]:
         PERIODIC[name] = every
 
         # An option, not set afterwards: the modules of jobs may be imported before the Celery app is made.
-        @shared_task(name=name, every=every)  # type: ignore[call-overload]
+        @shared_task(name=name, every=every)  # type: ignore[call-overload]  # options are free
         @wraps(function)
         def run(*, slot: int | None = None, **_: Any) -> None:
             """`slot` is the beginning of the slot that is offered, in seconds of the epoch; the present one if None."""

@@ -151,7 +151,7 @@ class Publisher:
                 self._note(error.code)
             except DatabaseError as error:
                 log.warning("publisher lost the database", extra={"reason": type(error).__name__})
-            except Exception:
+            except Exception:  # whatever it is, the events wait and an alarm says so; the thread must not end
                 log.exception("publisher failed", extra={"subscription": bus.SUBSCRIPTION})
                 self._note("failed")
             finally:

@@ -45,7 +45,7 @@ class Waker:
                 self._asked.clear()
                 try:
                     runner.run(_send())
-                except Exception as error:
+                except Exception as error:  # a wake-up is no news: the poll finds what it would have told
                     if well:
                         log.warning("wake-ups are not sent", extra={"reason": type(error).__name__})
                     well = False

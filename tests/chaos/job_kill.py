@@ -73,7 +73,7 @@ def _run(ground: Ground, waiting: Callable[[], int], jobs: int, kills: int) -> t
 
 def _kill(ground: Ground, ledger: Path, jobs: int, kills: int) -> tuple[int, int]:
     """Kills children at random moments, and a master after each tenth of them, spread over the whole work."""
-    dice, killed, masters = random.Random("R8"), 0, 0  # noqa: S311
+    dice, killed, masters = random.Random("R8"), 0, 0  # noqa: S311 - a seeded die
     worker = _start(ground, ledger)
     deadline = time.monotonic() + 120 + 10 * kills
     while killed < kills and time.monotonic() < deadline:

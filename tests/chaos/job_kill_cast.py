@@ -41,7 +41,7 @@ def _note(n: int) -> None:
 @shared_task(name="chaos.effect")
 def effect(*, n: int, **_: Any) -> None:
     """Leaves a line for each run and an effect once; slow enough to be killed in every stage."""
-    dice = random.Random()  # noqa: S311
+    dice = random.Random()  # noqa: S311 - a die
     _note(n)
     time.sleep(dice.uniform(0, 0.03))
     with transaction.atomic(), connection.cursor() as cursor:

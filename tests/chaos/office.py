@@ -206,7 +206,7 @@ class Killer(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self._office, self._kills, self._pace, self._victim, self._after = office, kills, pace, victim, after
-        self._dice = random.Random(f"killer/{pace.path.name}")  # noqa: S311
+        self._dice = random.Random(f"killer/{pace.path.name}")  # noqa: S311 - a seeded die
         self.killed = 0
         self.peers: list[Killer] = []
 

@@ -54,7 +54,7 @@ class Writer:
     """Creates deals, patches them by version, appends to their journals; tries until each is answered with 2xx."""
 
     def __init__(self, port: int, number: int) -> None:
-        self.port, self.dice = port, random.Random(f"office/{number}")  # noqa: S311
+        self.port, self.dice = port, random.Random(f"office/{number}")  # noqa: S311 - a seeded die
         self.http = self._new()
         self.attempts = self.answered = 0
         self.asked_at = 0.0
@@ -145,7 +145,7 @@ def write(port: int, number: int, writes: int, ledger: Path, pace: Pace) -> None
 # --- send: messages for the inbound queue ------------------------------------------------------------------------
 def send(good: int, bad: int, ledger: Path, pace: Pace) -> None:
     """`good` notifications, one in ten sent twice, some of other shapes among them, and `bad` of four bad kinds."""
-    dice = random.Random("office/send")  # noqa: S311
+    dice = random.Random("office/send")  # noqa: S311 - a seeded die
     kinds = ["good"] * good + [("not_json", "missing", "raise", "exit")[n % 10 // 3 if n % 10 < 9 else 3]
                                for n in range(bad)]  # fmt: skip
     dice.shuffle(kinds)

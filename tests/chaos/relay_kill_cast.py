@@ -72,7 +72,7 @@ class RolledBack(Exception):
 
 def write(number: int, writes: int, ledger: Path, pace: Pace) -> None:
     """Commits `writes` events; the ledger gets `ok|fail <event id>` lines, flushed after each outcome."""
-    dice = random.Random(f"R4/{number}")  # noqa: S311
+    dice = random.Random(f"R4/{number}")  # noqa: S311 - a seeded die
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM chaos_thing ORDER BY id")
         things = [row[0] for row in cursor.fetchall()]
@@ -107,7 +107,7 @@ def _bump(thing_id: UUID) -> UUID:
 
 def make_tables() -> None:
     """Things; every second one belongs to one of ten deals, whose things wait for each other when one fails."""
-    dice = random.Random("R4/things")  # noqa: S311
+    dice = random.Random("R4/things")  # noqa: S311 - a seeded die
     deals = [UUID(int=dice.getrandbits(128), version=4) for _ in range(10)]
     with connection.cursor() as cursor:
         cursor.execute(TABLES)

@@ -40,7 +40,7 @@ PASSWORD = "Зимний-лес-2026"
 # --- seed ------------------------------------------------------------------------------------------------------------
 def seed(people: int, tokens: Path) -> None:
     """Sellers with two deals each and a place in a third, an admin, a lead who sees all; their tokens go to a file."""
-    dice = random.Random("streams/seed")  # noqa: S311
+    dice = random.Random("streams/seed")  # noqa: S311 - a seeded die
     encoded = make_password(PASSWORD)
     users = [User(email=f"p{n}@example.com", full_name=f"P {n}", password=encoded) for n in range(people)]
     User.objects.bulk_create(users)
@@ -70,7 +70,7 @@ def seed(people: int, tokens: Path) -> None:
 # --- write -----------------------------------------------------------------------------------------------------------
 def write(number: int, writes: int, pace: Path, kills: int) -> None:
     """Changes deals, now and then a client or a new policy without a deal; keeps pace with the reconnects."""
-    dice = random.Random(f"streams/{number}")  # noqa: S311
+    dice = random.Random(f"streams/{number}")  # noqa: S311 - a seeded die
     everything = list(Deal.objects.values_list("pk", "owner_id", "client_id"))
     admin = User.objects.with_roles().get(email="p0@example.com")
     for done in range(writes):
@@ -173,7 +173,7 @@ async def listen(servers: list[int], tokens: dict[str, str], folder: Path, recon
     """
     proxy = Proxy(servers)
     port = await proxy.serve()
-    dice, counts = random.Random("R10/faults"), {"connects": 0, "broken": 0}  # noqa: S311
+    dice, counts = random.Random("R10/faults"), {"connects": 0, "broken": 0}  # noqa: S311 - a seeded die
     following = [asyncio.create_task(_follow(port, user, token, folder, counts)) for user, token in tokens.items()]
     while counts["connects"] < len(tokens):
         await asyncio.sleep(0.05)
@@ -191,7 +191,7 @@ async def listen(servers: list[int], tokens: dict[str, str], folder: Path, recon
 
 async def _follow(port: int, user: str, token: str, folder: Path, counts: dict[str, int]) -> None:
     last, finish, connected = "", folder / "finish", False
-    dice = random.Random(user)  # noqa: S311
+    dice = random.Random(user)  # noqa: S311 - a seeded die
     with (folder / f"ledger-{user}").open("a", buffering=1) as book:
         while True:
             headers = {"Authorization": f"Bearer {token}", "X-Client": user} | ({"Last-Event-ID": last} if last else {})

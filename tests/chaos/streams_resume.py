@@ -65,7 +65,7 @@ def _kill_servers(
     writers: list[subprocess.Popen[bytes]], pace: Path, reconnects: int,
 ) -> dict[str, int]:  # fmt: skip
     """Kills servers and relays in turn, each time starting another; returns how many of each."""
-    dice, killed = random.Random("R10/killer"), {"web": 0, "relay": 0}  # noqa: S311
+    dice, killed = random.Random("R10/killer"), {"web": 0, "relay": 0}  # noqa: S311 - a seeded die
     while any(writer.poll() is None for writer in writers):
         time.sleep(0.1)
         if pace.stat().st_size < (sum(killed.values()) + 1) * min(RECONNECTS_A_KILL, reconnects // 6):

@@ -132,7 +132,7 @@ def _storage(url: str) -> RedisStorage:
     return RedisStorage(
         url.replace("unix://", "redis+unix://", 1) if url.startswith("unix://") else url,
         key_prefix="crm2:throttle",
-        **REDIS_OPTIONS,  # type: ignore[arg-type]
+        **REDIS_OPTIONS,  # type: ignore[arg-type]  # annotated as texts; they go to redis-py as they are
     )
 
 

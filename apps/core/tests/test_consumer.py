@@ -273,7 +273,7 @@ def test_the_inbox_needs_a_transaction(committed):
 
 
 def test_it_goes_with_its_effect(committed):
-    with pytest.raises(ImproperlyConfigured), transaction.atomic():  # noqa: PT012
+    with pytest.raises(ImproperlyConfigured), transaction.atomic():  # noqa: PT012 - an effect, then the failure
         services.take_once(consumer="a", event_id=ID)
         raise ImproperlyConfigured
     with transaction.atomic():

@@ -22,7 +22,7 @@ def people(make_user: Any) -> list[User]:
 @pytest.fixture
 def agency(people: list[User]) -> None:
     """Clients, deals and policies of everyone and no one, half of them deleted, memberships at random."""
-    dice = random.Random("audiences")  # noqa: S311
+    dice = random.Random("audiences")  # noqa: S311 - a seeded die
 
     def someone() -> User | None:
         return dice.choice([*people, None])

@@ -98,7 +98,7 @@ class StreamConsumer(AsyncHttpConsumer):
             return
         try:
             await self._open(request)
-        except Exception as error:
+        except Exception as error:  # a client that gets no answer would hang
             refusal = problems.as_domain_error(error)
             if refusal is None:
                 log.exception("stream not opened")
@@ -136,7 +136,7 @@ class StreamConsumer(AsyncHttpConsumer):
     async def _run(self, stream: Stream, epoch: str, head: int) -> None:
         try:
             await stream.run(epoch=epoch, head=head)
-        except Exception:
+        except Exception:  # a bug: cut, so that the client comes again instead of waiting in silence
             log.exception("stream failed")
             self._cut()
 

@@ -115,7 +115,7 @@ class Hub:
             self._awake.clear()
             try:
                 batch: Batch = await database.ask(event_log.read, live=True, after=self.position, limit=EVENTS_AT_ONCE)
-            except Exception as error:
+            except Exception as error:  # the position stays: the same events are read when the database is back
                 if well:
                     log.warning("streams cannot read the log", extra={"reason": type(error).__name__})
                 well = False
@@ -185,7 +185,7 @@ class Hub:
                     with suppress(Exception):
                         async with asyncio.timeout(LAYER_SECONDS):
                             await layer.group_discard(GROUP, channel)
-            except Exception as error:
+            except Exception as error:  # the layer's own kinds are many; meanwhile the poll goes on
                 log.warning("no wake-ups", extra={"reason": type(error).__name__})
                 await asyncio.sleep(LAYER_SECONDS)
 

@@ -95,7 +95,7 @@ class Stream:
             await self._send(frames.heartbeat(self.kind, position=self._id()))
         try:
             batch: Batch = await database.ask(event_log.read, after=self.cursor, limit=REPLAYED_AT_ONCE)
-        except Exception as error:
+        except Exception as error:  # the cursor stays: the same events are read a second later
             log.warning("stream waits for the log", extra={"reason": type(error).__name__})
             await asyncio.sleep(RETRY_SECONDS)
             return
