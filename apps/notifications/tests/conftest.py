@@ -14,10 +14,11 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from apps.auth.models import User
-from apps.auth.services import sessions
+from apps.auth.services import service_tokens, sessions
 from apps.core.models import RelayHead
 from apps.core.relay import number_events
 from apps.core.wakeups import GROUP, NUMBERED
+from apps.crm.services import deals
 from apps.crm.tests.conftest import client_of, deal, deal_of, policy  # noqa: F401 - fixtures
 from apps.notifications.streams import database, hub, stream
 from apps.notifications.streams.app import Streams
@@ -170,6 +171,14 @@ class Office:
             while number_events(cursor):
                 pass
         await get_channel_layer().group_send(GROUP, {"type": NUMBERED})
+
+
+def rename(renamed: Any, actor: Any, title: str = "КАСКО") -> None:
+    deals.change_deal(deal_id=renamed.pk, values={"title": title}, actor=actor)
+
+
+def program(*scopes: str) -> str:
+    return service_tokens.create_service_token(name="program", scopes=list(scopes), actor=None)[1]
 
 
 def token_of(user: User) -> str:
