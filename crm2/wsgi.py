@@ -1,6 +1,8 @@
 """The API and the admin for gunicorn threads.
 
-Liveness is answered before Django: a probe comes by address, often, and must not depend on anything.
+Liveness is answered before Django: a probe comes by address, often, and must not depend on anything. Django's handler
+begins a request by a look at the thread's connection, which a database that hangs would make long; hence here and not
+only in ProbeMiddleware.
 """
 
 import os
