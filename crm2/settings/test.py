@@ -19,9 +19,12 @@ if _worker:
     _given = re.search(r"([?&]db=|(?<=[0-9a-z\]])/)(\d+)$", REDIS_URL)
     if _given:
         REDIS_URL = f"{REDIS_URL[: _given.start(2)]}{int(_given[2]) + _worker}"
+    elif REDIS_URL.startswith("unix://"):
+        REDIS_URL += f"?db={_worker}"
     else:
-        REDIS_URL += f"?db={_worker}"  # both redis:// and unix:// take it so
+        REDIS_URL = f"{REDIS_URL.rstrip('/')}/{_worker}"
     CACHES["default"]["LOCATION"] = REDIS_URL
+    CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
     CHANNEL_LAYERS["default"]["CONFIG"] = {"hosts": [REDIS_URL]}
 CACHES["default"]["KEY_PREFIX"] = "crm2-test"
 STRICT_IF_MATCH = False
