@@ -2,7 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def role_table() -> dict[str, Rights]:
     return table
 
 
+@lru_cache(maxsize=256)
 def rights_of(role_names: frozenset[str]) -> Rights:
     """The union over the roles; a role that config does not know grants nothing."""
     total = Rights()

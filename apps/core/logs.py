@@ -9,6 +9,10 @@ import orjson
 
 from apps.core import context
 
+# Nothing below shows who called, in which thread or process: Python's documentation names these to spare the look-up.
+logging._srcfile = None  # type: ignore[attr-defined]
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
 # What a record may carry beside its message; anything else is dropped.
 FIELDS = (
     "event", "method", "route", "status", "ms", "actor_id", "subscription", "position", "count", "job", "code",

@@ -6,11 +6,16 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any, cast
 
+from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseError
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
+from django.middleware.clickjacking import XFrameOptionsMiddleware
+from django.middleware.gzip import GZipMiddleware
+from django.middleware.security import SecurityMiddleware
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext_lazy as _
@@ -65,7 +70,7 @@ class TraceMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        trace_id = context.trace_id_from(request.headers.get("X-Trace-Id"))
+        trace_id = context.trace_id_from(request.META.get("HTTP_X_TRACE_ID"))
         context.enter(trace_id=trace_id, via="admin" if request.path.startswith("/admin/") else "http")
         started = time.perf_counter()
         try:
@@ -125,31 +130,58 @@ class SchemaGuardMiddleware:
 
 
 class BearerLaneMiddleware:
-    """Leads an API request with an Authorization header past the middleware below, which only pages need.
+    """Leads an API request with an Authorization header straight to its view, past the middleware below.
 
-    A token carries no session, cookie, form or message. What those middlewares do for every answer is done here: the
-    host is checked, the language chosen, and the answer says so, with its length and who may frame it.
+    A token carries no session, cookie, form or message, and the API has no static files. What the others do for every
+    answer is done here in one step, by their own methods where there is more to decide than a constant: the host is
+    checked, the language chosen, and the answer says what it varies by, its length, who may read and frame it.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
         self.view = _innermost(get_response)
-        self.frame_options = str(settings.X_FRAME_OPTIONS)
+        self.security, self.cors, self.gzip = (
+            SecurityMiddleware(self.view), CorsMiddleware(self.view), GZipMiddleware(self.view)
+        )  # fmt: skip
+        self.constant: dict[bool, list[tuple[str, str]]] = {}
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if "HTTP_AUTHORIZATION" not in request.META or not request.path.startswith("/api/"):
+        meta = request.META
+        secure = request.is_secure()
+        if (
+            "HTTP_AUTHORIZATION" not in meta
+            or not request.path.startswith("/api/")
+            or request.method == "OPTIONS"
+            or (self.security.redirect and not secure)
+        ):
             return self.get_response(request)
-        request.get_host()
+        try:
+            SchemaGuardMiddleware.refuse_old_schema()
+            request.get_host()
+        except (Unavailable, SuspiciousOperation):
+            return self.get_response(request)
         language = translation.get_language_from_request(request)
         translation.activate(language)
         response = self.view(request)
-        patch_vary_headers(response, ("Accept-Language",))
         headers = response.headers
         headers.setdefault("Content-Language", language)
-        headers.setdefault("X-Frame-Options", self.frame_options)
+        for name, value in self.constant.get(secure) or self._learn(request, secure):
+            headers.setdefault(name, value)
         if not response.streaming and "Content-Length" not in headers:
             headers["Content-Length"] = str(len(response.content))
-        return response
+        patch_vary_headers(response, ("Accept-Language", "origin"))
+        if "HTTP_ORIGIN" in meta:
+            self.cors.add_response_headers(request, response)
+        return cast(HttpResponse, self.gzip.process_response(request, response))
+
+    def _learn(self, request: HttpRequest, secure: bool) -> list[tuple[str, str]]:
+        """The headers that Django puts on each answer over a secure connection, or over another."""
+        bare = HttpResponse()
+        del bare.headers["Content-Type"]
+        self.security.process_response(request, bare)
+        XFrameOptionsMiddleware(self.view).process_response(request, bare)
+        self.constant[secure] = list(bare.headers.items())
+        return self.constant[secure]
 
 
 def _innermost(handler: Any) -> GetResponse:

@@ -31,13 +31,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         for _ in range(TRIES):
             connection = super().get_new_connection(conn_params)
             if not self.pool or _lives(connection):
+                connection.laid_aside_at = None
                 return connection
             connection.close()
             self.pool.putconn(connection)
         raise psycopg.OperationalError("the pool's connections are dead")
 
     def close_if_unusable_or_obsolete(self) -> None:
-        """Between two requests: the connection goes back to the pool, unless it may stay."""
+        """At the end of a request and at the begin of the next: the connection goes back to the pool, unless it may
+        stay; then it is laid aside, and looked at before it is taken up again.
+        """
         if not (
             self.connections_stay
             and self.connection is not None
@@ -47,8 +50,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
             and self._has_a_place()
         ):
             super().close_if_unusable_or_obsolete()
-        elif _lives(self.connection):
+        elif self.connection.laid_aside_at is None:
             self.connection.laid_aside_at = time.monotonic()
+        elif _lives(self.connection):
+            self.connection.laid_aside_at = None
         else:
             self.close()
 
@@ -69,7 +74,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def _lives(connection: Any) -> bool:
-    if time.monotonic() - getattr(connection, "laid_aside_at", 0.0) < IDLE_SECONDS and not _readable(connection):
+    used_at = getattr(connection, "laid_aside_at", None) or 0.0  # a new one has never been used
+    if time.monotonic() - used_at < IDLE_SECONDS and not _readable(connection):
         return True
     try:
         connection.execute("")

@@ -119,12 +119,12 @@ MIDDLEWARE = [
     "crm2.health.ProbeMiddleware",
     "apps.core.middleware.TrustedProxyMiddleware",
     "apps.core.middleware.TraceMiddleware",
+    "apps.core.middleware.BearerLaneMiddleware",
     "django.middleware.gzip.GZipMiddleware",  # event streams pass by it: crm2.asgi
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "apps.core.middleware.SchemaGuardMiddleware",
-    "apps.core.middleware.BearerLaneMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
