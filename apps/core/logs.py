@@ -10,7 +10,7 @@ import orjson
 from apps.core import context
 
 # Nothing below shows who called, in which thread or process: Python's documentation names these to spare the look-up.
-logging._srcfile = None  # type: ignore[attr-defined]
+logging._srcfile = None
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 # What a record may carry beside its message; anything else is dropped.

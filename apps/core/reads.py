@@ -4,22 +4,29 @@ A `Reading` is a queryset that is built and compiled once for each shape; later 
 values. The queryset stays the one place that says which rows are seen: nothing but the text of the SQL is kept.
 """
 
+import itertools
+import re
 import secrets
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import JSONField, Model, QuerySet
-from psycopg import Cursor
-from psycopg.pq import Format
+from psycopg import Connection, Cursor
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 
 Values = Mapping[str, Any]
 Rows = QuerySet[Any, Any]
 MOST_SHAPES = 512  # a caller chooses filters and limits: beyond it, all shapes are forgotten and built anew
+MOST_PREPARED = 128  # on one connection
+_PARAMETER = re.compile(r"%%|%s|%\((\w+)\)s")
+_numbers = itertools.count()  # of prepared statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +79,84 @@ class Reading:
                 _known.clear()
             _known[key] = compiled
         given = [self.values[name] if name else constant for name, constant in compiled.parameters]
-        with prepared_cursor() if self.one_plan else connection.cursor() as cursor:
-            cursor.execute(compiled.sql, given)
-            return compiled.convert(cursor.fetchall())
+        return compiled.convert(fetch(compiled.sql, given, one_plan=self.one_plan))
 
 
-def prepared_cursor() -> Any:
-    """A cursor whose statements the server parses and plans once for each connection; for texts that never vary.
+def fetch(sql: str, values: Sequence[Any] | Mapping[str, Any] = (), *, one_plan: bool = True) -> list[tuple[Any, ...]]:
+    """All rows of a statement whose text never varies. The server parses and plans it once for each connection, and
+    answers in binary: moments come as they are, where Django has them read by Python, one by one.
 
-    Django's own cursors write the values into the text, so that no two texts are alike.
+    Django's cursors write the values into the text, and cost as much again as the server's answer; here psycopg's own
+    call is made. Who counts or times statements sees this one too.
+
+    :raises django.db.Error: as from a cursor of Django's
     """
     wrapper: Any = connections[DEFAULT_DB_ALIAS]  # asked of the thread once, not for each attribute
     wrapper.ensure_connection()
-    cursor: Cursor[Any] = Cursor(wrapper.connection)
-    cursor.format = Format.BINARY  # moments come as they are: as text Django has them read by Python, one by one
-    return wrapper._prepare_cursor(cursor)
+    if wrapper.queries_logged or wrapper.execute_wrappers:
+        with wrapper._prepare_cursor(Cursor(wrapper.connection)) as cursor:
+            cursor.execute(sql, values)
+            return list(cursor.fetchall())
+    wrapper.validate_no_broken_transaction()
+    with wrapper.wrap_database_errors:
+        return _fetch(wrapper.connection, sql, values, one_plan)
+
+
+def _fetch(
+    connection: Connection[Any], sql: str, values: Sequence[Any] | Mapping[str, Any], one_plan: bool
+) -> list[tuple[Any, ...]]:
+    """:raises psycopg.Error: the server refuses, or is gone"""
+    text, names = _numbered(sql)
+    given = [values[name] for name in names] if isinstance(values, Mapping) else values
+    server, transformer = connection.pgconn, Transformer(connection)
+    dumped: Any = transformer.dump_sequence(given, [PyFormat.AUTO] * len(given))
+    if not connection.autocommit and server.transaction_status == TransactionStatus.IDLE:
+        server.exec_(b"BEGIN")  # Django has begun it, and psycopg waits for the first statement
+    if one_plan:
+        name = _prepared(connection, text, transformer.types or ())
+        result = server.exec_prepared(name, dumped, transformer.formats, Format.BINARY)
+    else:
+        result = server.exec_params(text, dumped, transformer.types, transformer.formats, Format.BINARY)
+    if result.status != ExecStatus.TUPLES_OK:
+        raise _fault(connection, result)
+    transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, tuple)
+
+
+def _prepared(connection: Any, text: bytes, types: tuple[int, ...]) -> bytes:
+    """The name of the statement on this connection; the oldest makes room."""
+    try:
+        names: dict[tuple[bytes, tuple[int, ...]], bytes] = connection.readings
+    except AttributeError:
+        names = connection.readings = {}
+    name = names.get((text, types))
+    if name is None:
+        if len(names) >= MOST_PREPARED:
+            connection.pgconn.exec_(b"DEALLOCATE " + names.pop(next(iter(names))))
+        name = b"reading_%d" % next(_numbers)
+        result = connection.pgconn.prepare(name, text, types)
+        if result.status != ExecStatus.COMMAND_OK:
+            raise _fault(connection, result)
+        names[text, types] = name
+    return name
+
+
+def _fault(connection: Connection[Any], result: Any) -> psycopg.Error:
+    if connection.pgconn.status != ConnStatus.OK:
+        return psycopg.OperationalError(connection.pgconn.get_error_message())
+    return psycopg.errors.error_from_result(result)
+
+
+@lru_cache(MOST_SHAPES)
+def _numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
+    """The text with parameters as the server counts them, and their names in that order."""
+    names: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        name = found[1] or str(len(names))
+        return "%" if found[0] == "%%" else f"${names.setdefault(name, len(names) + 1)}"
+
+    return _PARAMETER.sub(number, sql).encode(), tuple(names)
 
 
 def _compile(reading: Reading) -> _Compiled:

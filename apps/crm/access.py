@@ -11,7 +11,7 @@ from uuid import UUID
 
 from apps.auth.access import Caller, require
 from apps.core.errors import Forbidden
-from apps.core.reads import prepared_cursor
+from apps.core.reads import fetch
 from apps.crm.models import Calculation, Client, Deal, DealMember, Policy
 from apps.crm.rules import WORKING_ROLES
 
@@ -118,14 +118,9 @@ def audiences(
         return found
     for pk in wanted["deals"]:
         found[pk].all_deals = True
-    with prepared_cursor() as cursor:
-        if wanted["policies"] or wanted["clients"]:
-            cursor.execute(_OF_ALL, wanted)
+    for pk, user_id in fetch(_OF_ALL if wanted["policies"] or wanted["clients"] else _OF_DEALS, wanted):
+        if user_id is None:
+            found[pk].all_deals = True
         else:
-            cursor.execute(_OF_DEALS, wanted)
-        for pk, user_id in cursor.fetchall():
-            if user_id is None:
-                found[pk].all_deals = True
-            else:
-                found[pk].users.add(user_id)
+            found[pk].users.add(user_id)
     return found

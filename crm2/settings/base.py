@@ -77,7 +77,6 @@ def _database(url: str) -> dict[str, object]:
         config["HOST"] = host[0] if isinstance(host, list) else host
     options["pool"] = {"min_size": 2, "max_size": env.int("DB_POOL_SIZE", default=8), "timeout": 5}
     options["application_name"] = "crm2"
-    options["prepare_threshold"] = 0  # of the cursors that prepare at all: apps.core.reads
     return {**config, "ENGINE": "crm2.postgresql", "OPTIONS": options, "CONN_MAX_AGE": 0}
 
 

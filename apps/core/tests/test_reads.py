@@ -1,13 +1,18 @@
 """Readings: built once a shape, given their own values each time, and refused where a value would be lost."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+from django.db import InternalError, OperationalError, ProgrammingError, connection, transaction
 from django.db.models import ExpressionWrapper, F, FloatField, QuerySet
+from django.db.transaction import TransactionManagementError
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.core import reads
@@ -138,3 +143,65 @@ def test_moments_are_those_of_the_queryset(deal_id: UUID) -> None:
     read, meant = reading.rows(), list(reading.queryset)
     assert read == meant
     assert {row[0].utcoffset() for row in read} == {timedelta(0)}
+
+
+class TestFetch:
+    def test_named_values_may_come_twice_and_a_percent_sign_stays(self) -> None:
+        sql = "SELECT %(a)s::int, %(b)s::text, %(a)s::int + 1, 5 %% 3, 'x' LIKE '%%'"
+        assert reads.fetch(sql, {"b": "b", "a": 1, "more": 2}) == [(1, "b", 2, 2, True)]
+
+    @pytest.mark.parametrize("logged", [False, True], ids=["as ever", "counted"])
+    def test_a_statement_takes_values_of_any_size(self, logged: bool) -> None:
+        """psycopg names the smallest type for a number: each is a statement of its own."""
+        with CaptureQueriesContext(connection) if logged else nullcontext():
+            for number in (1, 2**20, 2**40, -1):
+                assert reads.fetch("SELECT %s", [number]) == [(number,)]
+
+    def test_nothing_and_lists(self, deal_id: UUID) -> None:
+        assert reads.fetch("SELECT %s::text", [None]) == [(None,)]
+        assert reads.fetch("SELECT count(*) FROM core_event WHERE aggregate_id = ANY(%s)", [[deal_id]]) == [(3,)]
+        assert reads.fetch("SELECT name FROM core_event WHERE aggregate_id = ANY(%s)", [[]]) == []
+
+    @pytest.mark.parametrize("one_plan", [True, False])
+    def test_refusals_are_djangos(self, one_plan: bool) -> None:
+        with transaction.atomic():
+            with pytest.raises(ProgrammingError, match="no_such_table"):
+                reads.fetch("SELECT 1 FROM no_such_table", one_plan=one_plan)
+            transaction.set_rollback(False)
+            with pytest.raises(InternalError, match="aborted"):
+                reads.fetch("SELECT 1", one_plan=one_plan)
+            transaction.set_rollback(True)
+
+    def test_a_broken_transaction_is_not_read_in(self) -> None:
+        with transaction.atomic():
+            transaction.set_rollback(True)
+            with pytest.raises(TransactionManagementError):
+                reads.fetch("SELECT 1")
+
+    def test_the_oldest_makes_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reads, "MOST_PREPARED", 2)
+        connection.connection.readings = {}
+        for _ in range(2):
+            for number in range(4):
+                assert reads.fetch(f"SELECT {number}") == [(number,)]
+        kept = reads.fetch("SELECT count(*) FROM pg_prepared_statements WHERE statement ~ '^SELECT [0-9]$'")
+        assert kept == [(1,)]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestFetchAndTransactions:
+    def test_the_first_of_a_transaction_is_in_it(self) -> None:
+        with transaction.atomic():
+            first, second = (reads.fetch("SELECT pg_current_xact_id()::text") for _ in range(2))
+        assert first == second
+        assert reads.fetch("SELECT pg_current_xact_id()::text") != second
+
+    def test_a_connection_that_is_gone_is_told_as_such(self) -> None:
+        connection.ensure_connection()
+        [(pid,)] = reads.fetch("SELECT pg_backend_pid()")
+        with psycopg.connect(**{**connection.get_connection_params(), "cursor_factory": None}) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        with pytest.raises(OperationalError):
+            reads.fetch("SELECT 1")
+        connection.close_if_unusable_or_obsolete()
+        assert reads.fetch("SELECT 1") == [(1,)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from apps.core.reads import prepared_cursor
+from apps.core.reads import fetch
 from apps.crm.access import audiences
 from apps.notifications.access import ADMINS, PROGRAMS, SEE_ALL_DEALS
 from apps.notifications.events import NOTIFICATION_RECEIVED
@@ -55,17 +55,13 @@ class Batch:
 
 def head() -> tuple[str, int]:
     """The epoch and the last position."""
-    with prepared_cursor() as cursor:
-        cursor.execute(_HEAD)
-        epoch, position = cursor.fetchone()
+    [(epoch, position)] = fetch(_HEAD)
     return epoch, position
 
 
 def read(*, after: int, limit: int) -> Batch:
     """The next at most `limit` events after the position. Two queries; one where nothing is new."""
-    with prepared_cursor() as cursor:
-        cursor.execute(_AFTER, [after, limit])
-        rows = cursor.fetchall()
+    rows = fetch(_AFTER, [after, limit])
     epoch, end = rows[0][:2]
     events = [_Event(*row[2:]) for row in rows if row[2] is not None]
     shown = [each for each in events if each.kind]
