@@ -114,8 +114,9 @@ class Ground:
         """gunicorn: one worker, four threads; the address."""
         port = _free_port()
         return self._start(
-            "ours", port, "-m", "gunicorn", "crm2.wsgi", f"--bind=127.0.0.1:{port}", "--workers=1",
-            "--worker-class=gthread", "--threads=4", "--keep-alive=75", "--log-level=warning",
+            "ours", port, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "crm2.wsgi",
+            f"--bind=127.0.0.1:{port}", "--workers=1", "--threads=4", "--keep-alive=75", "--max-requests=0",
+            "--log-level=warning",
         )  # fmt: skip
 
     def start_raw(self) -> str:

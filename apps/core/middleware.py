@@ -129,6 +129,10 @@ class SchemaGuardMiddleware:
         cls.current = True
 
 
+VARIES = ("Accept-Language", "origin", "Accept-Encoding")  # the last one for what may be compressed
+WORTH_COMPRESSING = 200  # bytes, GZipMiddleware's
+
+
 class BearerLaneMiddleware:
     """Leads an API request with an Authorization header straight to its view, past the middleware below.
 
@@ -167,12 +171,20 @@ class BearerLaneMiddleware:
         headers.setdefault("Content-Language", language)
         for name, value in self.constant.get(secure) or self._learn(request, secure):
             headers.setdefault(name, value)
-        if not response.streaming and "Content-Length" not in headers:
-            headers["Content-Length"] = str(len(response.content))
-        patch_vary_headers(response, ("Accept-Language", "origin"))
+        short = False
+        if not response.streaming:
+            length = len(response.content)
+            short = length < WORTH_COMPRESSING
+            headers.setdefault("Content-Length", str(length))
+        if "Vary" in headers:
+            patch_vary_headers(response, VARIES[:2] if short else VARIES)
+        else:
+            headers["Vary"] = ", ".join(VARIES[:2] if short else VARIES)
         if "HTTP_ORIGIN" in meta:
             self.cors.add_response_headers(request, response)
-        return cast(HttpResponse, self.gzip.process_response(request, response))
+        if "gzip" in meta.get("HTTP_ACCEPT_ENCODING", ""):
+            self.gzip.process_response(request, response)
+        return response
 
     def _learn(self, request: HttpRequest, secure: bool) -> list[tuple[str, str]]:
         """The headers that Django puts on each answer over a secure connection, or over another."""

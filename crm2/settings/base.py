@@ -216,7 +216,6 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["apps.core.api.permissions.NamesItsCapability"],
     "DEFAULT_PARSER_CLASSES": ["apps.core.api.parsers.JsonParser"],
     "DEFAULT_RENDERER_CLASSES": ["apps.core.api.renderers.JsonRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "apps.core.api.renderers.OneRepresentation",
     "DEFAULT_SCHEMA_CLASS": "apps.core.api.schema.ContractSchema",
     "EXCEPTION_HANDLER": "apps.core.api.problems.exception_handler",
     "DATETIME_FORMAT": None,  # orjson writes datetimes, dates and UUIDs itself

@@ -1,4 +1,4 @@
-"""Answers: JSON by orjson; camelCase where the face asks for it. Nothing else is offered, whatever Accept says."""
+"""Answers: JSON by orjson; camelCase where the face asks for it. Nothing else is offered."""
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -6,9 +6,7 @@ from typing import Any
 
 import orjson
 from django.utils.functional import Promise
-from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
-from rest_framework.request import Request
 
 from apps.core.api.faces import is_camel, to_camel
 
@@ -40,10 +38,3 @@ class JsonRenderer(BaseRenderer):
         if is_camel(context.get("request"), context.get("view")):
             data = to_camel(data)
         return dumps(data)
-
-
-class OneRepresentation(DefaultContentNegotiation):
-    """There is one representation: Accept is not consulted."""
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        return renderers[0], renderers[0].media_type

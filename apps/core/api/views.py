@@ -12,14 +12,19 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, register_converter
 from django.urls.converters import UUIDConverter
+from django.views import View
 from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core.api import idempotency, problems
 from apps.core.api.permissions import PUBLIC, SIGNED_IN
+from apps.core.api.renderers import JsonRenderer
 
 __all__ = ["PUBLIC", "SIGNED_IN", "ApiRequest", "ApiViewSet", "route", "validated"]
+
+
+JSON = JsonRenderer()
 
 
 class ApiRequest(Request):
@@ -36,10 +41,21 @@ class ApiViewSet(viewsets.ViewSet):
     camel_case = False  # True: answers camelCase on both faces
     idempotent = True  # False: POST ignores Idempotency-Key
 
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
+        """There is one representation: Accept is not consulted."""
+        return JSON, JSON.media_type
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {"Allow": _allowed(tuple(self.action_map))}
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Who calls, and may he? There is one version of the API, and what is throttled counts for itself."""
         if self.action in (None, "metadata"):  # OPTIONS describes nothing: the OpenAPI files do
             raise problems.MethodNotAllowed
-        super().initial(request, *args, **kwargs)
+        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
+        self.perform_authentication(request)
+        self.check_permissions(request)
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """DRF's dispatch with the idempotent repeat between the permission check and the handler."""
@@ -75,6 +91,13 @@ class ApiViewSet(viewsets.ViewSet):
             response = self.handle_exception(exc)
         response = self.finalize_response(self.request, response, *self.args, **self.kwargs)
         return response.render() if isinstance(response, Response) else response
+
+
+@cache
+def _allowed(methods: tuple[str, ...]) -> str:
+    return ", ".join(
+        each.upper() for each in View.http_method_names if each in {*methods, "head" * ("get" in methods), "options"}
+    )
 
 
 def validated(form: type[serializers.Serializer[Any]], request: Request, *, partial: bool = False) -> dict[str, Any]:

@@ -16,8 +16,8 @@ _catalogs = [
 
 patterns = [
     *route("deals", DealViewSet, get="list", post="create"),
-    *route("deals/stage-metrics", DealViewSet, get="stage_metrics"),
     *route("deals/<id:id>", DealViewSet, get="retrieve", patch="partial_update", delete="destroy"),
+    *route("deals/stage-metrics", DealViewSet, get="stage_metrics"),
     *route("deals/<id:id>/stage", DealViewSet, patch="change_stage"),
     *route("deals/<id:id>/reopen", DealViewSet, post="reopen"),
     *route("deals/<id:id>/restore", DealViewSet, post="restore"),
