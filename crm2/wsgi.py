@@ -17,7 +17,7 @@ from crm2.postgresql.base import DatabaseWrapper
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm2.settings.base")
 servers.hold()
 servers.bound_requests()
-DatabaseWrapper.connections_stay = True
+DatabaseWrapper.connections_rest = True
 django = get_wsgi_application()
 ALIVE = b'{"status":"ok"}'
 HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(ALIVE)))]

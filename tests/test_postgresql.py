@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 from crm2.postgresql import base
 from crm2.postgresql.base import DatabaseWrapper
@@ -69,50 +69,69 @@ def test_a_dead_one_is_replaced(pooled: DatabaseWrapper, monkeypatch: pytest.Mon
     assert backend(pooled) != first
 
 
-class TestStaying:
-    """Where threads live as long as the process, a connection stays with its thread from request to request."""
+class TestResting:
+    """Where threads live as long as the process, a connection rests between requests, ready for any thread."""
 
     @pytest.fixture
     def two(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[DatabaseWrapper]]:
-        """Two threads' wrappers over a pool of two, of which one may stay."""
-        monkeypatch.setattr(DatabaseWrapper, "connections_stay", True)
+        """Two threads' wrappers over a pool of two, of which one may rest; each has connected once."""
+        monkeypatch.setattr(DatabaseWrapper, "connections_rest", True)
+        monkeypatch.setattr(DatabaseWrapper, "_resting", [])
         wrappers = [wrapper_of_pool(2), wrapper_of_pool(2)]
+        for wrapper in wrappers:
+            backend(wrapper)
         yield wrappers
         for wrapper in wrappers:
             wrapper.close()
         wrappers[0].close_pool()
 
-    def ask(self, wrapper: DatabaseWrapper) -> int:
-        """A request: asks for the server process; what comes after."""
+    def begin(self, wrapper: Any) -> int:
+        """The begin of a request; the server process that serves it."""
         wrapper.close_if_unusable_or_obsolete()
         with wrapper.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
-            pid = int(cursor.fetchone()[0])
+            return int(cursor.fetchone()[0])
+
+    def ask(self, wrapper: DatabaseWrapper) -> int:
+        """A whole request."""
+        pid = self.begin(wrapper)
         wrapper.close_if_unusable_or_obsolete()
         return pid
 
-    def test_one_stays_and_the_other_goes_back(self, two: list[DatabaseWrapper]) -> None:
+    def test_the_last_used_serves_the_next_whichever_thread_asks(self, two: list[DatabaseWrapper]) -> None:
         first = self.ask(two[0])
-        assert two[0].connection is not None
-        other = self.ask(two[1])
-        assert two[1].connection is None
-        assert (self.ask(two[0]), self.ask(two[1])) == (first, other)
+        assert [self.ask(each) for each in (two[1], two[0], two[1])] == [first] * 3
+        assert two[0].connection is None
 
-    def test_the_place_is_free_again_when_it_goes(self, two: list[DatabaseWrapper]) -> None:
-        self.ask(two[0])
-        two[0].close()
-        self.ask(two[1])
-        assert two[1].connection is not None
+    def test_two_at_once_have_one_each_and_one_place_to_rest(self, two: list[DatabaseWrapper]) -> None:
+        first, second = self.begin(two[0]), self.begin(two[1])
+        assert first != second
+        for wrapper in two:
+            wrapper.close_if_unusable_or_obsolete()
+        assert [each.info.backend_pid for each in DatabaseWrapper._resting] == [first]
+        assert two[0].pool.get_stats()["pool_available"] == 1
 
     @pytest.mark.parametrize("idle", [0.0, 60.0], ids=["after a rest", "at once"])
-    def test_a_dead_one_goes(self, two: list[DatabaseWrapper], monkeypatch: pytest.MonkeyPatch, idle: float) -> None:
+    def test_a_dead_one_is_replaced(
+        self, two: list[DatabaseWrapper], monkeypatch: pytest.MonkeyPatch, idle: float
+    ) -> None:
         first = self.ask(two[0])
         monkeypatch.setattr(base, "IDLE_SECONDS", idle)
         end(first)
-        assert self.ask(two[0]) != first
+        assert self.ask(two[1]) != first
 
-    def test_one_in_a_transaction_never_stays(self, two: list[DatabaseWrapper]) -> None:
-        two[0].connect()
+    def test_one_in_a_transaction_never_rests(self, two: list[DatabaseWrapper]) -> None:
+        self.begin(two[0])
         two[0].set_autocommit(False)
         two[0].close_if_unusable_or_obsolete()
         assert two[0].connection is None
+        assert not DatabaseWrapper._resting
+
+    def test_nor_one_that_has_failed(self, two: list[DatabaseWrapper]) -> None:
+        first = self.begin(two[0])
+        end(first)
+        with pytest.raises(OperationalError), two[0].cursor() as cursor:
+            cursor.execute("SELECT 1")
+        two[0].close_if_unusable_or_obsolete()
+        assert not DatabaseWrapper._resting
+        assert self.ask(two[0]) != first

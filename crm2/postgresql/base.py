@@ -2,8 +2,9 @@
 
 The pool's own check asks the server once a request, as much as the caller's look-up costs. A connection that the
 server has ended is readable at once: a look at the socket finds it. One that has lain idle is asked properly: its
-machine may have gone without a word. Where threads live as long as the process, a connection stays with its thread
-from request to request; at most half of the pool's do, so that there is always one for whoever has none.
+machine may have gone without a word. Where threads live as long as the process, connections rest between requests and
+the one used last serves the next request, whichever thread has it: its server process is warm. At most half of the
+pool's rest, so that there is always one for whoever has none.
 """
 
 import select
@@ -19,8 +20,8 @@ TRIES = 10  # each lays one dead connection aside; the pool replaces it in the b
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    connections_stay = False  # set by an entry point whose threads live as long as its process
-    _staying: ClassVar[set[Any]] = set()
+    connections_rest = False  # set by an entry point whose threads live as long as its process
+    _resting: ClassVar[list[Any]] = []
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
@@ -31,51 +32,51 @@ class DatabaseWrapper(base.DatabaseWrapper):
         for _ in range(TRIES):
             connection = super().get_new_connection(conn_params)
             if not self.pool or _lives(connection):
-                connection.laid_aside_at = None
                 return connection
             connection.close()
             self.pool.putconn(connection)
         raise psycopg.OperationalError("the pool's connections are dead")
 
     def close_if_unusable_or_obsolete(self) -> None:
-        """At the end of a request and at the begin of the next: the connection goes back to the pool, unless it may
-        stay; then it is laid aside, and looked at before it is taken up again.
+        """At the begin of a request: takes up the connection that was used last. At its end: lays it down to rest, if
+        there is a place; else it goes back to the pool.
         """
-        if not (
-            self.connections_stay
-            and self.connection is not None
-            and self.pool
-            and self.get_autocommit()
-            and not self.errors_occurred
-            and self._has_a_place()
-        ):
+        if not self.connections_rest or not self.autocommit:  # a thread's first connection is made in full
             super().close_if_unusable_or_obsolete()
-        elif self.connection.laid_aside_at is None:
-            self.connection.laid_aside_at = time.monotonic()
-        elif _lives(self.connection):
-            self.connection.laid_aside_at = None
-        else:
-            self.close()
+        elif self.connection is None:
+            self._take_up()
+        elif self.errors_occurred or not self.pool or not self._lay_down():
+            super().close_if_unusable_or_obsolete()
 
-    def _has_a_place(self) -> bool:
-        if self.connection in self._staying:
-            return True
+    def _take_up(self) -> None:
+        while True:
+            with self._lock:
+                if not self._resting:
+                    return
+                connection = self._resting.pop()
+            if _lives(connection):
+                self.connection = connection
+                return
+            connection.close()
+            self.pool.putconn(connection)
+
+    def _lay_down(self) -> bool:
         with self._lock:
-            self._staying.difference_update([each for each in self._staying if each.closed])
-            if len(self._staying) < self.pool.max_size // 2:
-                self._staying.add(self.connection)
-        return self.connection in self._staying
+            if len(self._resting) >= self.pool.max_size // 2:
+                return False
+            self.connection.laid_aside_at = time.monotonic()
+            self._resting.append(self.connection)
+        self.connection = None
+        return True
 
     def _close(self) -> None:
         if self.connection is not None:
             self.connection.laid_aside_at = time.monotonic()
-            self._staying.discard(self.connection)
         super()._close()  # type: ignore[misc]  # of the stubs
 
 
 def _lives(connection: Any) -> bool:
-    used_at = getattr(connection, "laid_aside_at", None) or 0.0  # a new one has never been used
-    if time.monotonic() - used_at < IDLE_SECONDS and not _readable(connection):
+    if time.monotonic() - getattr(connection, "laid_aside_at", 0.0) < IDLE_SECONDS and not _readable(connection):
         return True
     try:
         connection.execute("")

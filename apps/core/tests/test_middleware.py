@@ -1,5 +1,6 @@
 """Around every request: whose it is, its trace id and log line, the guard against an old schema."""
 
+import gzip
 import logging
 import re
 
@@ -11,6 +12,7 @@ from django.test import Client, RequestFactory
 
 from apps.core import context, middleware
 from apps.core.middleware import SchemaGuardMiddleware, TraceMiddleware, TrustedProxyMiddleware
+from conftest import PASSWORD
 
 
 def ok(_request) -> HttpResponse:
@@ -156,6 +158,43 @@ class TestBearerLane:
         assert short.content == whole.content
         assert short.status_code == whole.status_code
         assert {**short.headers} == {**whole.headers}
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Accept-Encoding": "gzip"},
+            {"Origin": "https://crm.example"},
+            {"Accept-Encoding": "br", "Origin": "null"},
+        ],
+    )
+    @pytest.mark.parametrize("path", ["/api/v1/deals", "/api/v1/auth/me", "/api/v1/users"])
+    def test_what_is_given_out_comes_the_same_way(self, monkeypatch, admin, path, headers):
+        token = Client().post(
+            "/api/v1/auth/token", {"email": admin.email, "password": PASSWORD}, content_type="application/json"
+        )
+        headers = {**headers, "Authorization": f"Bearer {token.json()['accessToken']}"}
+        short, whole = (self.ask(monkeypatch, path, lane=lane, **headers) for lane in (True, False))
+        assert short.status_code == whole.status_code == 200
+        compressed = "Content-Encoding" in whole.headers
+        for answer in (short, whole):
+            if compressed:  # with bytes at random
+                answer.content = gzip.decompress(answer.content)
+                answer.headers["Content-Length"] = "-"
+        assert short.content == whole.content
+        assert {**short.headers} == {**whole.headers}
+
+    @pytest.mark.parametrize("lane", [True, False])
+    def test_over_plain_http_where_it_must_not_be(self, monkeypatch, settings, lane):
+        settings.SECURE_SSL_REDIRECT = True
+        answer = self.ask(monkeypatch, "/api/v1/deals", lane=lane)
+        assert (answer.status_code, answer["Location"]) == (301, "https://testserver/api/v1/deals")
+
+    @pytest.mark.parametrize("lane", [True, False])
+    def test_an_old_schema_is_refused(self, monkeypatch, lane):
+        monkeypatch.setattr(middleware.SchemaGuardMiddleware, "current", False)
+        monkeypatch.setattr(middleware, "migrations_pending", lambda: True)
+        assert self.ask(monkeypatch, "/api/v1/deals", lane=lane).status_code == 503
 
     def test_a_strange_host_is_refused(self, monkeypatch):
         answers = [self.ask(monkeypatch, self.PATHS[0], lane=lane, Host="evil.example") for lane in (True, False)]
