@@ -5,6 +5,7 @@ for room: a stream takes two of its connections, and it has 768 of them for all.
 """
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -24,6 +25,7 @@ PEOPLE, EACH, SLOW_PEOPLE = 200, 5, 2
 EVENTS_A_SECOND, TO_EVERYONE_A_SECOND = 20, 1
 PROBED_SECONDS, PROBES_A_SECOND = 20, 20
 HELD_SECONDS = 40  # long enough for heartbeats, and for the slow to be closed
+STREAMS_NICE = 10  # as README.md starts the streams: whoever waits for an answer comes first
 FLOOD = (4000, 2000)  # events, bytes each: what fills every buffer on a slow reader's way
 MOST = {"late": 1.0, "memory": 32.0, "slow": 30.0, "api": 1.2, "gap": 15.0}  # s, KiB a stream, s, ratio, s
 FLOODED = """
@@ -114,6 +116,7 @@ class Stage:
     def _measure(self, name: str, api: int, streams: int, front: int) -> tuple[bool, str]:
         """`streams` is the server's own port, `front` what clients use, `api` where the API is asked."""
         web = start_web(self.ground, streams)
+        os.setpriority(os.PRIO_PROCESS, web.pid, STREAMS_NICE)
         wait_until_up(streams)
         writer = self._write()
         self._hold("crowd", front, self.crowd, each=1, seconds=1)  # what is loaded once is not a stream's
