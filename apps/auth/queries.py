@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
 
 from apps.auth.models import ServiceToken, User
@@ -41,7 +41,7 @@ def users_of_sessions(session_ids: Collection[UUID], *, now: datetime) -> dict[U
 
 
 def _user(row: tuple[Any, ...]) -> User:
-    user = User.from_db(connection.alias, _NAMES, row[:-1])
+    user = User.from_db(DEFAULT_DB_ALIAS, _NAMES, row[:-1])
     user.role_names_list = row[-1]  # type: ignore[attr-defined]
     return user
 

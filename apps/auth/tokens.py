@@ -105,9 +105,7 @@ def read(text: str) -> Claims:
         raise TokenRefused
     previous = settings.AUTH_JWT_SECRET_PREVIOUS
     seen = _verified(text, settings.AUTH_JWT_SECRET, previous, settings.AUTH_JWT_ISSUER, settings.AUTH_JWT_AUDIENCE)
-    if timezone.now().timestamp() >= seen.claims.expires or (
-        seen.kid != _current().kid and not _previous_is_accepted()
-    ):
+    if timezone.now().timestamp() >= seen.claims.expires or not (seen.by_current_key or _previous_is_accepted()):
         raise TokenRefused
     return seen.claims
 
@@ -117,7 +115,7 @@ class _Seen:
     """What a token that was verified once says; what time changes is asked with every use."""
 
     claims: Claims
-    kid: str
+    by_current_key: bool
 
 
 @lru_cache(maxsize=2048)
@@ -141,7 +139,7 @@ def _verified(text: str, *_settings: str) -> _Seen:
         claims = Claims(user_id, UUID(token.get("sid")), int(token["exp"]))
     except (TypeError, ValueError, AttributeError):
         raise TokenRefused from None
-    return _Seen(claims, str(jwt.get_unverified_header(text)["kid"]))
+    return _Seen(claims, jwt.get_unverified_header(text)["kid"] == _current().kid)
 
 
 def _backend_named_by(text: str) -> KeyedBackend:

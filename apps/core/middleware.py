@@ -164,7 +164,8 @@ class BearerLaneMiddleware:
             request.get_host()
         except (Unavailable, SuspiciousOperation):
             return self.get_response(request)
-        language = translation.get_language_from_request(request)
+        asked = "HTTP_ACCEPT_LANGUAGE" in meta or "HTTP_COOKIE" in meta
+        language = translation.get_language_from_request(request) if asked else settings.LANGUAGE_CODE
         translation.activate(language)
         response = self.view(request)
         headers = response.headers
