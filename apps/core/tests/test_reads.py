@@ -188,7 +188,7 @@ class TestFetch:
         assert kept == [(1,)]
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
 class TestFetchAndTransactions:
     def test_the_first_of_a_transaction_is_in_it(self) -> None:
         with transaction.atomic():
