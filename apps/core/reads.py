@@ -118,6 +118,8 @@ def _fetch(
     else:
         result = server.exec_params(text, dumped, transformer.types, transformer.formats, Format.BINARY)
     if result.status != ExecStatus.TUPLES_OK:
+        if one_plan:  # the next one prepares it anew, should the server have forgotten it or its columns have changed
+            del connection.readings[text, transformer.types or ()]  # type: ignore[attr-defined]
         raise _fault(connection, result)
     transformer.set_pgresult(result)
     return transformer.load_rows(0, result.ntuples, tuple)

@@ -178,6 +178,15 @@ class TestFetch:
             with pytest.raises(TransactionManagementError):
                 reads.fetch("SELECT 1")
 
+    def test_what_the_server_has_forgotten_is_prepared_anew(self) -> None:
+        sql = "SELECT 'kept'"
+        connection.connection.readings = {}  # the server forgets all that other tests have prepared
+        assert reads.fetch(sql) == [("kept",)]
+        connection.connection.execute("DEALLOCATE ALL")
+        with pytest.raises(ProgrammingError, match="does not exist"), transaction.atomic():
+            reads.fetch(sql)
+        assert reads.fetch(sql) == [("kept",)]
+
     def test_the_oldest_makes_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reads, "MOST_PREPARED", 2)
         connection.connection.readings = {}
