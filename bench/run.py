@@ -234,7 +234,7 @@ def statements(request: Request, headers: dict[str, str]) -> int:
         ask()
     told = [query["sql"] or "(prepared)" for query in asked.captured_queries]
     own = [sql for sql in told if sql.split()[0] not in ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")]
-    return len(own) - ("Authorization" in headers)  # the look-up of the caller is one
+    return max(0, len(own) - ("Authorization" in headers))  # the look-up of the caller is one
 
 
 def _port(address: str) -> int:
