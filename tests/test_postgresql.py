@@ -111,6 +111,13 @@ class TestResting:
         assert [each.info.backend_pid for each in DatabaseWrapper._resting] == [first]
         assert two[0].pool.get_stats()["pool_available"] == 1
 
+    def test_a_request_that_needs_none_leaves_none_with_its_thread(self, two: list[DatabaseWrapper]) -> None:
+        two[1].close_if_unusable_or_obsolete()  # its begin: none rests yet
+        first = self.ask(two[0])
+        two[1].close_if_unusable_or_obsolete()
+        assert two[1].connection is None
+        assert self.ask(two[1]) == first
+
     @pytest.mark.parametrize("idle", [0.0, 60.0], ids=["after a rest", "at once"])
     def test_a_dead_one_is_replaced(
         self, two: list[DatabaseWrapper], monkeypatch: pytest.MonkeyPatch, idle: float

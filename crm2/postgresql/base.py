@@ -21,6 +21,7 @@ TRIES = 10  # each lays one dead connection aside; the pool replaces it in the b
 
 class DatabaseWrapper(base.DatabaseWrapper):
     connections_rest = False  # set by an entry point whose threads live as long as its process
+    _begun = False  # a request of this thread
     _resting: ClassVar[list[Any]] = []
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
@@ -43,9 +44,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         if not self.connections_rest or not self.autocommit:  # a thread's first connection is made in full
             super().close_if_unusable_or_obsolete()
-        elif self.connection is None:
-            self._take_up()
-        elif self.errors_occurred or not self.pool or not self._lay_down():
+            return
+        if self.connection is None:
+            if not self._begun:  # else it is the end of a request that needed none
+                self._take_up()
+            self._begun = not self._begun
+            return
+        self._begun = False
+        if self.errors_occurred or not self.pool or not self._lay_down():
             super().close_if_unusable_or_obsolete()
 
     def _take_up(self) -> None:
