@@ -74,7 +74,7 @@ class Ground:
             self._manage("migrate", "--verbosity=0")
             print(self._manage("load_seeds", f"--bulk={self.deals}").strip(), flush=True)
         self._sql(self.url, "VACUUM ANALYZE", "CHECKPOINT")
-        connections.settings["default"]["NAME"] = DATABASE  # type: ignore[index]
+        connections.settings["default"]["NAME"] = DATABASE
 
     def _is_ready(self) -> bool:
         try:
@@ -209,7 +209,7 @@ class Ground:
     def _sql(self, url: str, *statements: str) -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             for statement in statements:
-                connection.execute(statement)  # type: ignore[call-overload]
+                connection.execute(statement)
 
 
 def fetch(address: str, request: "tuple[str, str, str]", headers: dict[str, str]) -> tuple[int, bytes]:

@@ -20,7 +20,7 @@ class Subscriber(asyncio.Protocol):
         self.rest, self.started = b"", False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.write(self.request)  # type: ignore[attr-defined]  # of TCP: it writes
+        transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         now = time.time()

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import JSONField, Model, QuerySet
-from psycopg import Connection, Cursor
+from psycopg import Cursor
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 
@@ -103,13 +103,16 @@ def fetch(sql: str, values: Sequence[Any] | Mapping[str, Any] = (), *, one_plan:
 
 
 def _fetch(
-    connection: Connection[Any], sql: str, values: Sequence[Any] | Mapping[str, Any], one_plan: bool
+    connection: Any, sql: str, values: Sequence[Any] | Mapping[str, Any], one_plan: bool
 ) -> list[tuple[Any, ...]]:
-    """:raises psycopg.Error: the server refuses, or is gone"""
+    """On a connection of psycopg's, which carries as `readings` the names of what is prepared on it.
+
+    :raises psycopg.Error: the server refuses, or is gone
+    """
     text, names = _numbered(sql)
     given = [values[name] for name in names] if isinstance(values, Mapping) else values
     server, transformer = connection.pgconn, Transformer(connection)
-    dumped: Any = transformer.dump_sequence(given, [PyFormat.AUTO] * len(given))
+    dumped = transformer.dump_sequence(given, [PyFormat.AUTO] * len(given))
     if not connection.autocommit and server.transaction_status == TransactionStatus.IDLE:
         server.exec_(b"BEGIN")  # Django has begun it, and psycopg waits for the first statement
     if one_plan:
@@ -119,7 +122,7 @@ def _fetch(
         result = server.exec_params(text, dumped, transformer.types, transformer.formats, Format.BINARY)
     if result.status != ExecStatus.TUPLES_OK:
         if one_plan:  # the next one prepares it anew, should the server have forgotten it or its columns have changed
-            del connection.readings[text, transformer.types or ()]  # type: ignore[attr-defined]
+            del connection.readings[text, transformer.types or ()]
         raise _fault(connection, result)
     transformer.set_pgresult(result)
     return transformer.load_rows(0, result.ntuples, tuple)
@@ -143,7 +146,7 @@ def _prepared(connection: Any, text: bytes, types: tuple[int, ...]) -> bytes:
     return name
 
 
-def _fault(connection: Connection[Any], result: Any) -> psycopg.Error:
+def _fault(connection: Any, result: Any) -> psycopg.Error:
     if connection.pgconn.status != ConnStatus.OK:
         return psycopg.OperationalError(connection.pgconn.get_error_message())
     return psycopg.errors.error_from_result(result)

@@ -32,10 +32,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         for _ in range(TRIES):
             connection = super().get_new_connection(conn_params)
-            if not self.pool or _lives(connection):
+            if not self.pool or self._lives_or_goes(connection):
                 return connection
-            connection.close()
-            self.pool.putconn(connection)
         raise psycopg.OperationalError("the pool's connections are dead")
 
     def close_if_unusable_or_obsolete(self) -> None:
@@ -60,11 +58,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 if not self._resting:
                     return
                 connection = self._resting.pop()
-            if _lives(connection):
+            if self._lives_or_goes(connection):
                 self.connection = connection
                 return
-            connection.close()
-            self.pool.putconn(connection)
+
+    def _lives_or_goes(self, connection: Any) -> bool:
+        """Whether it lives; a dead one goes back to the pool, which makes another in its place."""
+        if _lives(connection):
+            return True
+        connection.close()
+        self.pool.putconn(connection)
+        return False
 
     def _lay_down(self) -> bool:
         with self._lock:

@@ -95,9 +95,7 @@ class ApiViewSet(viewsets.ViewSet):
 
 @cache
 def _allowed(methods: tuple[str, ...]) -> str:
-    return ", ".join(
-        each.upper() for each in View.http_method_names if each in {*methods, "head" * ("get" in methods), "options"}
-    )
+    return ", ".join(each.upper() for each in View.http_method_names if each in {*methods, "options"})
 
 
 def validated(form: type[serializers.Serializer[Any]], request: Request, *, partial: bool = False) -> dict[str, Any]:

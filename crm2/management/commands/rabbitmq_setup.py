@@ -54,7 +54,7 @@ class Management:
         request.add_header("Authorization", f"Basic {self._login}")
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 - likewise checked
                 text = answer.read()
         except urllib.error.HTTPError as error:
             if error.code == 404 and method == "GET":
